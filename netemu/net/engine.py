@@ -1,0 +1,87 @@
+"""Engines, and the pump that joins one to a port and a loop.
+
+An engine is a plain object without a clock: it takes frames and the time, gives frames, and names its next deadline. The pump does
+what its surroundings must: it hands frames in, sends what comes out, stops while the port is busy, and keeps one timer for
+the engine's deadline. When something other than a frame changes an engine (an application writes to a socket, a host's
+socket becomes readable) whoever did it calls `Pump.kick`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from netemu.net.loop import Timer
+from netemu.net.port import Frame, Port
+from netemu.wire.vnet_hdr import VnetHeader
+
+__all__ = ["Engine", "Pump"]
+
+
+class Engine(Protocol):
+    """A sans-IO machine with one Ethernet side. All times are nanoseconds."""
+
+    def receive(self, frame: Frame, now: int) -> None:
+        """A frame came in. Malformed ones are counted, never raised."""
+        ...
+
+    def transmit(self, now: int) -> Iterable[Frame]:
+        """The frames to send now, oldest first; empty when there is nothing to say."""
+        ...
+
+    def deadline(self) -> int | None:
+        """When `expire` wants to be called next; None: not before something happens."""
+        ...
+
+    def expire(self, now: int) -> None:
+        """Run the timers that are due."""
+        ...
+
+
+class Pump:
+    """Runs `engine` behind `port`."""
+
+    def __init__(self, port: Port, engine: Engine) -> None:
+        self.port = port
+        self.engine = engine
+        self._loop = port.loop
+        self._timer: Timer | None = None
+        self._kicked = False
+        port.on_writable = self.kick
+        port.attach(self._receive)
+
+    def _receive(self, frame: Frame, header: VnetHeader | None) -> bool:  # noqa: ARG002 - no offloads are offered here
+        self.engine.receive(frame, self._loop.now())
+        self.kick()
+        return True
+
+    def kick(self) -> None:
+        """The engine may have something to send or another deadline: look at it soon, once."""
+        if not self._kicked:
+            self._kicked = True
+            self._loop.call_soon(self._run)
+
+    def _run(self) -> None:
+        self._kicked = False
+        now = self._loop.now()
+        deadline = self.engine.deadline()
+        if deadline is not None and deadline <= now:
+            self.engine.expire(now)
+        if not self.port.busy:
+            for frame in self.engine.transmit(now):
+                self.port.send(frame)
+        self._arm()
+
+    def _arm(self) -> None:
+        deadline = self.engine.deadline()
+        timer = self._timer
+        if timer is not None and not timer.cancelled:
+            if timer.when == deadline:
+                return
+            timer.cancel()
+        self._timer = None if deadline is None else self._loop.call_at(deadline, self.kick)
+
+    def close(self) -> None:
+        """Stop: no timer of the engine's is left behind."""
+        if self._timer is not None:
+            self._timer.cancel()

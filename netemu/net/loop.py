@@ -1,0 +1,111 @@
+"""The loop: what happens next, and when.
+
+A loop runs callbacks at moments of its clock. Callbacks due at the same moment run in the order in which they were asked for, so a
+run in virtual time is a pure function of its inputs. `VirtualLoop` runs in the caller's thread and jumps from one deadline to
+the next; `netemu.io.loop.RealLoop` has the same face over epoll and a thread of its own.
+
+Before a virtual loop lets time pass it asks its pollers: parts that live outside the clock (real sockets on loopback, a C library
+with its own descriptors) and may have something to do at this very moment.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from netemu.errors import LocalError, NetemuError
+from netemu.net.clock import VirtualClock
+
+__all__ = ["Callback", "Loop", "LoopStuckError", "Timer", "VirtualLoop"]
+
+Callback = Callable[[], None]
+
+_ROUNDS_WITHOUT_TIME = 1_000_000  # callbacks at one virtual instant before we call it a live-lock
+
+
+class LoopStuckError(NetemuError):
+    """A million callbacks ran and virtual time did not move: two parts keep waking each other."""
+
+
+class Timer:
+    """One callback at one moment; `cancel` makes it never happen."""
+
+    __slots__ = ("_callback", "when")
+
+    def __init__(self, when: int, callback: Callback) -> None:
+        self.when = when
+        self._callback: Callback | None = callback
+
+    def cancel(self) -> None:
+        self._callback = None
+
+    @property
+    def cancelled(self) -> bool:
+        return self._callback is None
+
+    def fire(self) -> None:
+        """Run the callback unless it was cancelled; at most once."""
+        callback, self._callback = self._callback, None
+        if callback is not None:
+            callback()
+
+
+class Loop(Protocol):
+    """What every part of a network may ask of its loop. Times are nanoseconds of the loop's clock."""
+
+    def now(self) -> int: ...
+
+    def call_soon(self, callback: Callback) -> None:
+        """Run `callback` at this moment, after what is already waiting; never from inside the caller."""
+        ...
+
+    def call_at(self, when: int, callback: Callback) -> Timer:
+        """Run `callback` at `when`, or soon if that has passed."""
+        ...
+
+    def run_until(self, condition: Callable[[], bool], deadline: int) -> bool:
+        """Let the network live until `condition` holds or the clock reaches `deadline`; the condition's last value."""
+        ...
+
+    def add_poller(self, poller: Callable[[], bool]) -> None:
+        """Ask `poller` for work before time passes; it says whether it did any."""
+        ...
+
+    def remove_poller(self, poller: Callable[[], bool]) -> None: ...
+
+
+class TimerHeap:
+    """Timers by moment, then by the order in which they were asked for."""
+
+    __slots__ = ("_heap", "_sequence")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, int, Timer]] = []
+        self._sequence = 0
+
+    def add(self, when: int, callback: Callback) -> Timer:
+        timer = Timer(when, callback)
+        self._sequence += 1
+        heapq.heappush(self._heap, (when, self._sequence, timer))
+        return timer
+
+    def next_deadline(self) -> int | None:
+        """The moment of the first timer that still stands."""
+        heap = self._heap
+        while heap and heap[0][2].cancelled:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def pop_due(self, now: int) -> Timer | None:
+        """The first timer with a moment at or before `now`."""
+        deadline = self.next_deadline()
+        if deadline is None or deadline > now:
+            return None
+        return heapq.heappop(self._heap)[2]
+
+
+class VirtualLoop:
+    """The loop of a virtual clock: nothing waits, everything happens in the caller's thread.
+

@@ -1,0 +1,1 @@
+"""netemu as pytest fixtures, assertion helpers and conformance suites."""
