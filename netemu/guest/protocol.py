@@ -1,0 +1,155 @@
+"""What every guest answers to, whatever runs it: the verbs of a test, and the values they give.
+
+A guest that cannot do something does not list it in `capabilities`, and says so in one sentence when it is asked all the same.
+Times a test gives are seconds; times in results are integer nanoseconds of the network's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
+from typing import Protocol
+
+from netemu.errors import LocalError
+from netemu.net.sockets import DEFAULT_TIMEOUT, Address, Datagram, Listener, Stream
+from netemu.wire.address import MacAddress
+
+__all__ = ["CAPABILITIES", "CommandResult", "Guest", "Lease", "PingError", "PingResult", "require"]
+
+CAPABILITIES = {
+    "dhcp4": "leases an address with a DHCP client of its own",
+    "ping": "sends ICMP echo requests and reports the answers",
+    "resolve": "asks a DNS server",
+    "tcp.connect": "opens TCP connections",
+    "tcp.listen": "serves TCP",
+    "tcp.half-close": "can finish sending and go on receiving",
+    "udp": "sends and receives UDP datagrams",
+    "run": "runs shell commands",
+    "frames": "sends and sees raw frames at its NIC",
+    "virtual-clock": "lives in the network's virtual clock",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a DHCP client was given (RFC 2131). Durations are seconds, as on the wire."""
+
+    address: IPv4Address
+    prefix_length: int
+    server: IPv4Address | None = None
+    routers: tuple[IPv4Address, ...] = ()
+    dns: tuple[IPv4Address, ...] = ()
+    lease_time: int | None = None
+    renewal_time: int | None = None
+    rebinding_time: int | None = None
+    domain: str | None = None
+    hostname: str | None = None
+    mtu: int | None = None
+    options: dict[int, bytes] = field(default_factory=dict, compare=False)
+
+    @property
+    def network(self) -> IPv4Network:
+        return IPv4Network((self.address, self.prefix_length), strict=False)
+
+    @property
+    def router(self) -> IPv4Address | None:
+        return self.routers[0] if self.routers else None
+
+
+@dataclass(frozen=True, slots=True)
+class PingError:
+    """An ICMP error that came instead of a reply: type and code of RFC 792, and who sent it (None: the local stack)."""
+
+    type: int
+    code: int
+    source: IPv4Address | None
+
+
+@dataclass(frozen=True, slots=True)
+class PingResult:
+    """The outcome of `count` echo requests: replies, errors, and the silent rest."""
+
+    destination: IPv4Address
+    sent: int
+    rtts: tuple[int, ...] = ()
+    errors: tuple[PingError, ...] = ()
+
+    @property
+    def received(self) -> int:
+        return len(self.rtts)
+
+    @property
+    def ok(self) -> bool:
+        """Every request was answered."""
+        return self.received == self.sent
+
+    @property
+    def outcome(self) -> str:
+        """`reply` (all answered), `error` (an ICMP error came), or `silence`."""
+        if self.ok:
+            return "reply"
+        return "error" if self.errors else "silence"
+
+
+@dataclass(frozen=True, slots=True)
+class CommandResult:
+    """A finished command: exit status, and standard output with standard error as text."""
+
+    status: int
+    output: str
+
+
+class Guest(Protocol):
+    """A machine on the network."""
+
+    name: str
+    kind: str
+    mac: MacAddress
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Keys of `CAPABILITIES`."""
+        ...
+
+    @property
+    def address(self) -> IPv4Address | None:
+        """The address in use, from DHCP or `configure`."""
+        ...
+
+    def configure(self, address: Address, prefix_length: int, router: Address | None = None) -> None:
+        """Set a static address instead of leasing one."""
+        ...
+
+    def dhcp4(self, *, timeout: float = 60.0) -> Lease: ...
+    def ping(
+        self,
+        address: Address,
+        *,
+        count: int = 1,
+        size: int = 56,
+        ttl: int = 64,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> PingResult:
+        """Send `count` echo requests of `size` octets; waits until each is answered or `timeout` s have passed."""
+        ...
+
+    def resolve(self, name: str, *, server: Address | None = None, timeout: float = DEFAULT_TIMEOUT) -> list[IPv4Address]:
+        """Ask for A records; an empty list means that the name has none."""
+        ...
+
+    def tcp_connect(self, address: Address, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Stream: ...
+    def tcp_listen(self, port: int) -> Listener: ...
+    def udp(self, port: int = 0) -> Datagram: ...
+    def run(self, command: str, *, timeout: float = DEFAULT_TIMEOUT) -> CommandResult: ...
+    def close(self) -> None:
+        """Power off: every process, socket and namespace of the guest is gone afterwards."""
+        ...
+
+
+def require(guest: Guest, capability: str) -> None:
+    """Raise `LocalError` unless `guest` has `capability`."""
+    if capability not in guest.capabilities:
+        raise LocalError(
+            f"guest {guest.name} ({guest.kind}) cannot do {capability!r}, which {CAPABILITIES[capability]}; "
+            f"it can do {', '.join(sorted(guest.capabilities))}"
+        )

@@ -1,0 +1,310 @@
+"""Sockets: the non-blocking face that stacks and hosts give, and the blocking face that tests hold.
+
+A `StreamSocket` is both ends of what a TCP needs from its user: a source of bytes (`available`, `read_into`, `discard`, `eof`) and a
+sink (`room`, `offer`, `finish`). A guest's stack, an in-memory host and the operating system all give it, so the
+user-mode network joins a guest's connection to a host's without a buffer between them, and `Stream` makes any of them blocking.
+
+The blocking face runs the network's loop until its condition holds: with a virtual clock nothing waits, with a real one the loop's own
+thread lives on. Times are seconds here, as people write them; the default limit is ten seconds of the network's clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from typing import NamedTuple, Protocol
+
+from netemu.errors import HostError, LocalError, NetemuTimeoutError
+from netemu.net.clock import nanoseconds
+from netemu.net.loop import Loop
+from netemu.wire.address import Endpoint
+
+__all__ = [
+    "DEFAULT_TIMEOUT",
+    "Address",
+    "Datagram",
+    "DatagramSocket",
+    "Listener",
+    "ListenerSocket",
+    "Received",
+    "Stream",
+    "StreamSocket",
+    "blocking_connect",
+    "endpoint",
+]
+
+DEFAULT_TIMEOUT = 10.0  # seconds
+_CHUNK = 65_536
+
+Address = str | IPv4Address
+
+
+def endpoint(address: Address, port: int) -> Endpoint:
+    """The endpoint a user means, checked."""
+    try:
+        parsed = IPv4Address(address)
+    except ValueError:
+        raise LocalError(f"address {address!r}: an IPv4 address such as 10.0.2.2 is needed") from None
+    if not 0 <= port <= 65535:
+        raise LocalError(f"port {port}: 0 to 65535 is allowed")
+    return Endpoint(parsed, port)
+
+
+class StreamSocket(Protocol):
+    """One TCP connection, never blocking. Counts are octets; `error` is an errno, 0 while all is well."""
+
+    on_change: Callable[[], None] | None
+
+    @property
+    def local(self) -> Endpoint: ...
+    @property
+    def remote(self) -> Endpoint: ...
+    @property
+    def connected(self) -> bool:
+        """The handshake is done (and stays true afterwards)."""
+        ...
+
+    @property
+    def error(self) -> int:
+        """ECONNREFUSED, ECONNRESET, ETIMEDOUT, ENETUNREACH, EHOSTUNREACH ...: why there is no connection (any more)."""
+        ...
+
+    @property
+    def eof(self) -> bool:
+        """The peer will send nothing after what is `available`."""
+        ...
+
+    def available(self) -> int: ...
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Copy what is available from `offset` on, without consuming it; the octets copied."""
+        ...
+
+    def discard(self, count: int) -> None:
+        """Consume `count` of the available octets."""
+        ...
+
+    def room(self) -> int: ...
+    def offer(self, data: bytes | memoryview) -> int:
+        """Take as much of `data` as there is room for; the octets taken."""
+        ...
+
+    def finish(self) -> None:
+        """Nothing more will be offered (FIN after what was taken). Reading goes on."""
+        ...
+
+    def abort(self) -> None:
+        """Reset the connection (RST) and forget it."""
+        ...
+
+    def close(self) -> None:
+        """No more reading nor writing; what was taken is still delivered."""
+        ...
+
+
+class ListenerSocket(Protocol):
+    """A listening TCP socket. `on_accept` gets each new connection; until it is set they wait."""
+
+    on_accept: Callable[[StreamSocket], None] | None
+
+    @property
+    def local(self) -> Endpoint: ...
+    def close(self) -> None: ...
+
+
+class Received(NamedTuple):
+    """A datagram and who sent it."""
+
+    data: bytes
+    source: Endpoint
+
+
+class DatagramSocket(Protocol):
+    """A UDP socket. `on_datagram` gets (data, source); `on_error` gets (errno, destination) when the network says so."""
+
+    on_datagram: Callable[[bytes, Endpoint], None] | None
+    on_error: Callable[[int, Endpoint], None] | None
+
+    @property
+    def local(self) -> Endpoint: ...
+    def send_to(self, data: bytes, destination: Endpoint, ttl: int = 64) -> None:
+        """Send one datagram. An immediate refusal is a `HostError`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def _wait(loop: Loop, condition: Callable[[], bool], timeout: float, what: str) -> None:
+    if not loop.run_until(condition, loop.now() + nanoseconds(timeout)):
+        raise NetemuTimeoutError(f"{what}: nothing within {timeout:g} s of the network's clock")
+
+
+class Stream:
+    """A TCP connection as a test holds it. A context manager: leaving it closes."""
+
+    def __init__(self, loop: Loop, socket: StreamSocket) -> None:
+        self.socket = socket
+        self._loop = loop
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.local} <-> {self.remote}>"
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    @property
+    def local(self) -> Endpoint:
+        return self.socket.local
+
+    @property
+    def remote(self) -> Endpoint:
+        return self.socket.remote
+
+    def _check(self, operation: str) -> None:
+        if self.socket.error:
+            raise HostError(self.socket.error, f"{operation} on {self!r}")
+
+    def send(self, data: bytes, timeout: float = DEFAULT_TIMEOUT) -> None:
+        """Send all of `data`; returns when the last octet was taken. A reset connection is a `HostError`."""
+        view = memoryview(data)
+        while view:
+            self._check("send")
+            view = view[self.socket.offer(view) :]
+            if view:
+                _wait(self._loop, lambda: self.socket.room() > 0 or self.socket.error != 0, timeout, f"send on {self!r}")
+
+    def recv(self, limit: int = _CHUNK, timeout: float = DEFAULT_TIMEOUT) -> bytes:
+        """At least one octet, at most `limit`; b"" when the peer has finished. A reset is a `HostError`."""
+        socket = self.socket
+        _wait(
+            self._loop, lambda: socket.available() > 0 or socket.eof or socket.error != 0, timeout, f"recv on {self!r}"
+        )
+        count = min(limit, socket.available())
+        if not count:
+            self._check("recv")
+            return b""
+        buffer = bytearray(count)
+        count = socket.read_into(0, memoryview(buffer))
+        socket.discard(count)
+        return bytes(buffer[:count])
+
+    def recv_exactly(self, count: int, timeout: float = DEFAULT_TIMEOUT) -> bytes:
+        """`count` octets; `LocalError` if the peer finishes before."""
+        parts = bytearray()
+        while len(parts) < count:
+            part = self.recv(count - len(parts), timeout)
+            if not part:
+                raise LocalError(f"{self!r} ended after {len(parts)} of {count} octets")
+            parts += part
+        return bytes(parts)
+
+    def recv_all(self, timeout: float = DEFAULT_TIMEOUT) -> bytes:
+        """Everything until the peer finishes."""
+        parts = bytearray()
+        while part := self.recv(timeout=timeout):
+            parts += part
+        return bytes(parts)
+
+    def shutdown(self) -> None:
+        """Finish sending (half-close); receiving goes on."""
+        self.socket.finish()
+
+    def abort(self) -> None:
+        """Reset the connection."""
+        self.socket.abort()
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class Listener:
+    """A listening TCP socket as a test holds it."""
+
+    def __init__(self, loop: Loop, socket: ListenerSocket) -> None:
+        self.socket = socket
+        self._loop = loop
+        self._waiting: list[StreamSocket] = []
+        socket.on_accept = self._waiting.append
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    @property
+    def local(self) -> Endpoint:
+        return self.socket.local
+
+    @property
+    def port(self) -> int:
+        return self.local.port
+
+    def accept(self, timeout: float = DEFAULT_TIMEOUT) -> Stream:
+        """The next connection."""
+        _wait(self._loop, lambda: bool(self._waiting), timeout, f"accept on {self.local}")
+        return Stream(self._loop, self._waiting.pop(0))
+
+    def serve(self, handler: Callable[[StreamSocket], None]) -> None:
+        """Give every connection, also those that wait, to `handler` instead of `accept`."""
+        self.socket.on_accept = handler
+        for socket in self._waiting:
+            handler(socket)
+        self._waiting.clear()
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class Datagram:
+    """A UDP socket as a test holds it."""
+
+    def __init__(self, loop: Loop, socket: DatagramSocket) -> None:
+        self.socket = socket
+        self._loop = loop
+        self._received: list[Received] = []
+        self._errors: list[tuple[int, Endpoint]] = []
+        socket.on_datagram = lambda data, source: self._received.append(Received(data, source))
+        socket.on_error = lambda error, destination: self._errors.append((error, destination))
+
+    def __enter__(self) -> Datagram:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    @property
+    def local(self) -> Endpoint:
+        return self.socket.local
+
+    @property
+    def port(self) -> int:
+        return self.local.port
+
+    def send_to(self, data: bytes, address: Address, port: int, *, ttl: int = 64) -> None:
+        self.socket.send_to(data, endpoint(address, port), ttl)
+
+    def recv(self, timeout: float = DEFAULT_TIMEOUT) -> Received:
+        """The next datagram; an error the network reported first is a `HostError` (ECONNREFUSED for port unreachable)."""
+        _wait(self._loop, lambda: bool(self._received or self._errors), timeout, f"recv on UDP {self.local}")
+        if self._received:
+            return self._received.pop(0)
+        error, destination = self._errors.pop(0)
+        raise HostError(error, f"UDP {self.local} to {destination}")
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+def blocking_connect(loop: Loop, socket: StreamSocket, timeout: float = DEFAULT_TIMEOUT) -> Stream:
+    """Wait until `socket` is connected. A refusal or a dead route is a `HostError` with the errno a kernel would give."""
+    try:
+        _wait(loop, lambda: socket.connected or socket.error != 0, timeout, f"connect to {socket.remote}")
+    except NetemuTimeoutError:
+        socket.abort()
+        raise
+    if socket.error:
+        raise HostError(socket.error, f"connect to {socket.remote}")
+    return Stream(loop, socket)
