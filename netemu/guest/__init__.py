@@ -1,0 +1,1 @@
+"""Guests: what a test drives. One module a kind, one protocol for all."""

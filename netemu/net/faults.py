@@ -14,7 +14,7 @@ from typing import Literal, get_args
 from netemu.errors import LocalError
 from netemu.net.clock import MILLISECOND
 
-__all__ = ["REORDER_HOLD", "Action", "Fault", "FaultSchedule"]
+__all__ = ["REORDER_HOLD", "Action", "Fault", "FaultSchedule", "flip_bit"]
 
 Action = Literal["drop", "duplicate", "delay", "flip", "truncate", "reorder"]
 
@@ -25,9 +25,9 @@ REORDER_HOLD = 100 * MILLISECOND  # a frame held back for others that never come
 class Fault:
     """One thing that happens to one frame.
 
-    `value` is: for `delay` nanoseconds; for `flip` the number of a bit (taken modulo the frame's length, bit 0 is the most significant of
-    the first octet); for `truncate` the octets that stay; for `reorder` how many later frames overtake (1 or more); for `duplicate` the
-    extra copies (1 or more); unused for `drop`.
+    `value` is: for `delay` nanoseconds; for `flip` the number of a bit (it wraps at the frame's end; bit 0 is the most
+    significant of the first octet); for `truncate` the octets that stay; for `reorder` how many later frames overtake
+    (1 or more); for `duplicate` the extra copies (1 or more); unused for `drop`.
     """
 
     frame: int

@@ -18,7 +18,7 @@ from typing import Protocol
 from netemu.errors import LocalError, NetemuError
 from netemu.net.clock import VirtualClock
 
-__all__ = ["Callback", "Loop", "LoopStuckError", "Timer", "VirtualLoop"]
+__all__ = ["Callback", "Loop", "LoopStuckError", "Timer", "TimerHeap", "VirtualLoop"]
 
 Callback = Callable[[], None]
 
@@ -107,5 +107,59 @@ class TimerHeap:
 
 
 class VirtualLoop:
-    """The loop of a virtual clock: nothing waits, everything happens in the caller's thread.
+    """The loop of a virtual clock: nothing waits, everything happens in the caller's thread."""
 
+    def __init__(self, clock: VirtualClock | None = None) -> None:
+        self.clock = clock or VirtualClock()
+        self._timers = TimerHeap()
+        self._ready: deque[Callback] = deque()
+        self._pollers: list[Callable[[], bool]] = []
+        self._running = False
+
+    def now(self) -> int:
+        return self.clock.now()
+
+    def call_soon(self, callback: Callback) -> None:
+        self._ready.append(callback)
+
+    def call_at(self, when: int, callback: Callback) -> Timer:
+        return self._timers.add(when, callback)
+
+    def add_poller(self, poller: Callable[[], bool]) -> None:
+        self._pollers.append(poller)
+
+    def remove_poller(self, poller: Callable[[], bool]) -> None:
+        self._pollers.remove(poller)
+
+    def run_until(self, condition: Callable[[], bool], deadline: int) -> bool:
+        if self._running:
+            raise LocalError("a blocking helper was called from inside the loop; use the non-blocking call in a callback")
+        self._running = True
+        try:
+            return self._run_until(condition, deadline)
+        finally:
+            self._running = False
+
+    def _run_until(self, condition: Callable[[], bool], deadline: int) -> bool:
+        ready, timers, clock = self._ready, self._timers, self.clock
+        rounds = 0
+        while not condition():
+            if ready:
+                ready.popleft()()
+            elif (timer := timers.pop_due(clock.now())) is not None:
+                timer.fire()
+            elif not any([poller() for poller in self._pollers]):  # every poller has its turn: no short cut
+                following = timers.next_deadline()
+                if following is None or following > deadline:
+                    clock.advance_to(max(deadline, clock.now()))
+                    return condition()
+                clock.advance_to(following)
+                rounds = 0
+            rounds += 1
+            if rounds > _ROUNDS_WITHOUT_TIME:
+                raise LoopStuckError(f"{rounds} callbacks ran at {clock.now()} ns without time passing")
+        return True
+
+    def run_for(self, duration: int) -> None:
+        """Let `duration` nanoseconds pass."""
+        self.run_until(lambda: False, self.now() + duration)

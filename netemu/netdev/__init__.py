@@ -1,0 +1,1 @@
+"""QEMU's netdev types, one module each, and the option grammar."""

@@ -1,0 +1,1 @@
+"""Real programs as parts: found, started, driven and stopped."""
