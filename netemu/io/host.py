@@ -1,8 +1,8 @@
 """The host: what is behind a user-mode network, as an interface.
 
-A user network opens its outward sockets on a `Host`, never on the operating system: `SimHost` keeps a small Internet in memory and in
-virtual time, `OsHost` uses real sockets, `NetnsHost` uses real sockets inside a private namespace (the test's own Internet). The
-same object is what a test holds to play the other side: `tcp_listen`, `tcp_connect`, `udp`.
+A user network opens its outward sockets on a `Host`, never on the operating system: `SimHost` keeps a small Internet in memory
+and in virtual time, `OsHost` uses real sockets, `NetnsHost` uses real sockets inside a private namespace (the test's own
+Internet). The same object is what a test holds to play the other side: `tcp_listen`, `tcp_connect`, `udp`.
 
 Openers never block. What the host refuses at once (a port in use, ping sockets denied by ping_group_range) is a `HostError` with
 the errno; what it refuses later arrives as the socket's `error`.
@@ -82,12 +82,15 @@ class Host(ABC):
 
     def tcp_connect(self, address: Address, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Stream:
         """Connect from the host, as a program beside QEMU would (to a forwarded port, say)."""
-        return blocking_connect(self.loop, self.open_stream(endpoint(address, port)), timeout)
+        with self.loop:
+            return blocking_connect(self.loop, self.open_stream(endpoint(address, port)), timeout)
 
     def tcp_listen(self, address: Address, port: int = 0) -> Listener:
         """Serve on one of the host's addresses."""
-        return Listener(self.loop, self.open_listener(endpoint(address, port)))
+        with self.loop:
+            return Listener(self.loop, self.open_listener(endpoint(address, port)))
 
     def udp(self, address: Address, port: int = 0) -> Datagram:
         """A UDP socket on one of the host's addresses."""
-        return Datagram(self.loop, self.open_datagram(endpoint(address, port)))
+        with self.loop:
+            return Datagram(self.loop, self.open_datagram(endpoint(address, port)))

@@ -1,8 +1,8 @@
 """A link: a cable between two ports that can be watched, cut, slowed down and made faulty.
 
-Each direction is a lane. A frame that enters a lane is shown to the taps together with its fate (what the fault schedule does to it),
-then changed, copied or held as the schedule says, then serialised at the link's rate, then delayed by its propagation time, then
-given to the port at the far end. Flow control passes through: while the far port is busy the lane takes nothing more.
+Each direction is a lane. A frame that enters a lane is shown to the taps together with its fate (what the fault schedule does to
+it), then changed, copied or held as the schedule says, then serialised at the link's rate, then delayed by its propagation time,
+then given to the port at the far end. Flow control passes through: while the far port is busy the lane takes nothing more.
 
 Rate and delay are those of a full-duplex cable: bits leave one after the other at `rate` (the frame's octets only, no
 preamble), and arrive `delay` later, in order.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, Self
 
 from netemu.errors import LocalError, NetemuError
 from netemu.net.clock import VirtualClock
@@ -74,6 +74,12 @@ class Loop(Protocol):
         ...
 
     def remove_poller(self, poller: Callable[[], bool]) -> None: ...
+
+    def __enter__(self) -> Self:
+        """Hold the loop still: no callback runs while the caller touches its parts (`run_until` lets go while it waits)."""
+        ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
 
 
 class TimerHeap:
@@ -148,7 +154,7 @@ class VirtualLoop:
                 ready.popleft()()
             elif (timer := timers.pop_due(clock.now())) is not None:
                 timer.fire()
-            elif not any([poller() for poller in self._pollers]):  # every poller has its turn: no short cut
+            elif not self._poll():
                 following = timers.next_deadline()
                 if following is None or following > deadline:
                     clock.advance_to(max(deadline, clock.now()))
@@ -159,6 +165,16 @@ class VirtualLoop:
             if rounds > _ROUNDS_WITHOUT_TIME:
                 raise LoopStuckError(f"{rounds} callbacks ran at {clock.now()} ns without time passing")
         return True
+
+    def _poll(self) -> bool:
+        worked = [poller() for poller in self._pollers]  # every poller has its turn, whatever the first one says
+        return any(worked)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        """A virtual loop stands still whenever it is not asked to run."""
 
     def run_for(self, duration: int) -> None:
         """Let `duration` nanoseconds pass."""

@@ -1,18 +1,18 @@
 """Sockets: the non-blocking face that stacks and hosts give, and the blocking face that tests hold.
 
-A `StreamSocket` is both ends of what a TCP needs from its user: a source of bytes (`available`, `read_into`, `discard`, `eof`) and a
-sink (`room`, `offer`, `finish`). A guest's stack, an in-memory host and the operating system all give it, so the
-user-mode network joins a guest's connection to a host's without a buffer between them, and `Stream` makes any of them blocking.
+A `StreamSocket` is both ends of what a TCP needs from its user: a source of bytes (`available`, `read_into`, `discard`, `eof`)
+and a sink (`room`, `offer`, `finish`). A guest's stack, an in-memory host and the operating system all give it, so the user-mode
+network joins a guest's connection to a host's without a buffer between them, and `Stream` makes any of them blocking.
 
-The blocking face runs the network's loop until its condition holds: with a virtual clock nothing waits, with a real one the loop's own
-thread lives on. Times are seconds here, as people write them; the default limit is ten seconds of the network's clock.
+The blocking face runs the network's loop until its condition holds: with a virtual clock nothing waits, with a real one the
+loop's own thread lives on. Times are seconds here, as people write them; the default limit is ten seconds of the network's clock.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import IPv4Address
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 from netemu.errors import HostError, LocalError, NetemuTimeoutError
 from netemu.net.clock import nanoseconds
@@ -148,7 +148,7 @@ class Stream:
     def __repr__(self) -> str:
         return f"<Stream {self.local} <-> {self.remote}>"
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -169,25 +169,27 @@ class Stream:
     def send(self, data: bytes, timeout: float = DEFAULT_TIMEOUT) -> None:
         """Send all of `data`; returns when the last octet was taken. A reset connection is a `HostError`."""
         view = memoryview(data)
-        while view:
-            self._check("send")
-            view = view[self.socket.offer(view) :]
-            if view:
-                _wait(self._loop, lambda: self.socket.room() > 0 or self.socket.error != 0, timeout, f"send on {self!r}")
+        with self._loop:
+            while view:
+                self._check("send")
+                view = view[self.socket.offer(view) :]
+                if view:
+                    _wait(self._loop, lambda: self.socket.room() > 0 or self.socket.error != 0, timeout, f"send on {self!r}")
 
     def recv(self, limit: int = _CHUNK, timeout: float = DEFAULT_TIMEOUT) -> bytes:
         """At least one octet, at most `limit`; b"" when the peer has finished. A reset is a `HostError`."""
         socket = self.socket
-        _wait(
-            self._loop, lambda: socket.available() > 0 or socket.eof or socket.error != 0, timeout, f"recv on {self!r}"
-        )
-        count = min(limit, socket.available())
-        if not count:
-            self._check("recv")
-            return b""
-        buffer = bytearray(count)
-        count = socket.read_into(0, memoryview(buffer))
-        socket.discard(count)
+        with self._loop:
+            _wait(
+                self._loop, lambda: socket.available() > 0 or socket.eof or socket.error != 0, timeout, f"recv on {self!r}"
+            )
+            count = min(limit, socket.available())
+            if not count:
+                self._check("recv")
+                return b""
+            buffer = bytearray(count)
+            count = socket.read_into(0, memoryview(buffer))
+            socket.discard(count)
         return bytes(buffer[:count])
 
     def recv_exactly(self, count: int, timeout: float = DEFAULT_TIMEOUT) -> bytes:
@@ -209,14 +211,17 @@ class Stream:
 
     def shutdown(self) -> None:
         """Finish sending (half-close); receiving goes on."""
-        self.socket.finish()
+        with self._loop:
+            self.socket.finish()
 
     def abort(self) -> None:
         """Reset the connection."""
-        self.socket.abort()
+        with self._loop:
+            self.socket.abort()
 
     def close(self) -> None:
-        self.socket.close()
+        with self._loop:
+            self.socket.close()
 
 
 class Listener:
@@ -228,7 +233,7 @@ class Listener:
         self._waiting: list[StreamSocket] = []
         socket.on_accept = self._waiting.append
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -249,13 +254,15 @@ class Listener:
 
     def serve(self, handler: Callable[[StreamSocket], None]) -> None:
         """Give every connection, also those that wait, to `handler` instead of `accept`."""
-        self.socket.on_accept = handler
-        for socket in self._waiting:
-            handler(socket)
-        self._waiting.clear()
+        with self._loop:
+            self.socket.on_accept = handler
+            for socket in self._waiting:
+                handler(socket)
+            self._waiting.clear()
 
     def close(self) -> None:
-        self.socket.close()
+        with self._loop:
+            self.socket.close()
 
 
 class Datagram:
@@ -269,7 +276,7 @@ class Datagram:
         socket.on_datagram = lambda data, source: self._received.append(Received(data, source))
         socket.on_error = lambda error, destination: self._errors.append((error, destination))
 
-    def __enter__(self) -> Datagram:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -284,7 +291,8 @@ class Datagram:
         return self.local.port
 
     def send_to(self, data: bytes, address: Address, port: int, *, ttl: int = 64) -> None:
-        self.socket.send_to(data, endpoint(address, port), ttl)
+        with self._loop:
+            self.socket.send_to(data, endpoint(address, port), ttl)
 
     def recv(self, timeout: float = DEFAULT_TIMEOUT) -> Received:
         """The next datagram; an error the network reported first is a `HostError` (ECONNREFUSED for port unreachable)."""
@@ -295,16 +303,18 @@ class Datagram:
         raise HostError(error, f"UDP {self.local} to {destination}")
 
     def close(self) -> None:
-        self.socket.close()
+        with self._loop:
+            self.socket.close()
 
 
 def blocking_connect(loop: Loop, socket: StreamSocket, timeout: float = DEFAULT_TIMEOUT) -> Stream:
     """Wait until `socket` is connected. A refusal or a dead route is a `HostError` with the errno a kernel would give."""
-    try:
-        _wait(loop, lambda: socket.connected or socket.error != 0, timeout, f"connect to {socket.remote}")
-    except NetemuTimeoutError:
-        socket.abort()
-        raise
+    with loop:
+        try:
+            _wait(loop, lambda: socket.connected or socket.error != 0, timeout, f"connect to {socket.remote}")
+        except NetemuTimeoutError:
+            socket.abort()
+            raise
     if socket.error:
         raise HostError(socket.error, f"connect to {socket.remote}")
     return Stream(loop, socket)

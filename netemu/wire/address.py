@@ -6,7 +6,7 @@ IPv4 addresses are the standard library's `ipaddress.IPv4Address`: hashable, ord
 from __future__ import annotations
 
 from ipaddress import IPv4Address
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from netemu.errors import LocalError
 
@@ -18,7 +18,7 @@ class MacAddress(bytes):
 
     __slots__ = ()
 
-    def __new__(cls, value: str | bytes | bytearray | memoryview) -> MacAddress:
+    def __new__(cls, value: str | bytes | bytearray | memoryview) -> Self:
         if isinstance(value, str):
             try:
                 octets = bytes.fromhex(value.replace(":", "").replace("-", ""))

@@ -1,0 +1,76 @@
+"""What every netdev answers to: the host's side of a NIC's cable, as QEMU's `-netdev` gives it.
+
+A user-mode network adds what a test asks of one: where its addresses are, which ports it forwards, and who leased what. Ours, libslirp
+and any other answer to the same `UserBackend`, so that one suite judges them all by capability, never by name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from typing import Literal, Protocol
+
+from netemu.io.host import Host
+from netemu.net.port import Port
+from netemu.wire.address import Endpoint
+
+__all__ = ["BACKEND_CAPABILITIES", "Backend", "Forward", "UserBackend"]
+
+BACKEND_CAPABILITIES = {
+    "arp": "answers ARP for its own addresses",
+    "dhcp4.server": "leases addresses",
+    "dns.forward": "forwards DNS questions to the host's resolver",
+    "icmp.echo": "answers pings to its gateway",
+    "icmp.forward": "carries pings beyond the gateway over ping sockets",
+    "nat.tcp": "carries the guest's TCP connections to the host",
+    "nat.udp": "carries the guest's UDP datagrams to the host",
+    "hostfwd.tcp": "forwards host TCP ports to the guest",
+    "hostfwd.udp": "forwards host UDP ports to the guest",
+    "hostfwd.runtime": "adds and removes forwards while running",
+    "restrict": "can isolate the guest from the host",
+    "virtual-clock": "lives in the network's virtual clock",
+}
+
+
+class Backend(Protocol):
+    """A netdev. `port` is where the NIC (or a hub) is connected."""
+
+    id: str
+    kind: str
+    port: Port
+
+    @property
+    def capabilities(self) -> frozenset[str]: ...
+    def close(self) -> None:
+        """Give back every socket, process and port."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A forwarded port: where the host listens (the real port, if 0 was asked for) and where the guest is to serve."""
+
+    protocol: Literal["tcp", "udp"]
+    host: Endpoint
+    guest: Endpoint
+
+    def __str__(self) -> str:
+        return f"{self.protocol}:{self.host}-{self.guest}"
+
+
+class UserBackend(Backend, Protocol):
+    """A user-mode network. Addresses have QEMU's names: `net`, `gateway` (option host=), `dns`, `dhcpstart`."""
+
+    host: Host
+    net: IPv4Network
+    gateway: IPv4Address
+    dns: IPv4Address
+    dhcpstart: IPv4Address
+
+    @property
+    def forwards(self) -> tuple[Forward, ...]: ...
+    def add_hostfwd(self, rule: str) -> Forward:
+        """QEMU's grammar: `tcp:127.0.0.1:0-:80`. A port in use is a `HostError`."""
+        ...
+
+    def remove_hostfwd(self, forward: Forward) -> None: ...
