@@ -11,6 +11,7 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Protocol
 
 from netemu.errors import LocalError
+from netemu.net.port import Port
 from netemu.net.sockets import DEFAULT_TIMEOUT, Address, Datagram, Listener, Stream
 from netemu.wire.address import MacAddress
 
@@ -105,6 +106,7 @@ class Guest(Protocol):
     name: str
     kind: str
     mac: MacAddress
+    port: Port
 
     @property
     def capabilities(self) -> frozenset[str]:

@@ -75,6 +75,10 @@ class Loop(Protocol):
 
     def remove_poller(self, poller: Callable[[], bool]) -> None: ...
 
+    def close(self) -> None:
+        """Stop for good; what a callback raised and nobody has heard of yet is raised here."""
+        ...
+
     def __enter__(self) -> Self:
         """Hold the loop still: no callback runs while the caller touches its parts (`run_until` lets go while it waits)."""
         ...
@@ -165,6 +169,9 @@ class VirtualLoop:
             if rounds > _ROUNDS_WITHOUT_TIME:
                 raise LoopStuckError(f"{rounds} callbacks ran at {clock.now()} ns without time passing")
         return True
+
+    def close(self) -> None:
+        self._ready.clear()
 
     def _poll(self) -> bool:
         worked = [poller() for poller in self._pollers]  # every poller has its turn, whatever the first one says
