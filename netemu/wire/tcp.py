@@ -127,25 +127,35 @@ class Tcp:
 
     def pack(self, source: IPAddress, destination: IPAddress) -> bytes:
         """The segment's octets, with the checksum for these addresses; raises `LocalError`."""
+        header, pseudo = self._header(source, destination)
+        return self._join(header, internet_checksum(self.payload, ones_complement_sum(header, pseudo)))
+
+    def pack_partial(self, source: IPAddress, destination: IPAddress) -> bytes:
+        """The segment's octets with only the pseudo-header's sum in the checksum field; raises `LocalError`.
+
+        So a sender leaves the rest, and cutting a long payload, to the one behind it (VIRTIO 1.2, 5.1.6.2, NEEDS_CSUM).
+        """
+        return self._join(*self._header(source, destination))
+
+    def _header(self, source: IPAddress, destination: IPAddress) -> tuple[bytes, int]:
+        """The header, its checksum zero, and the sum of the pseudo-header."""
         options = self.options.pack()
         header_length = MINIMUM_HEADER_LENGTH + len(options)
-        header = (
-            pack_fields(
-                _HEADER,
-                self,
-                _LIMITS,
-                self.source_port,
-                self.destination_port,
-                self.sequence,
-                self.acknowledgment,
-                header_length << 2,
-                self.flags,
-                self.window,
-                0,
-                self.urgent_pointer,
-            )
-            + options
+        fixed = pack_fields(
+            _HEADER,
+            self,
+            _LIMITS,
+            self.source_port,
+            self.destination_port,
+            self.sequence,
+            self.acknowledgment,
+            header_length << 2,
+            self.flags,
+            self.window,
+            0,
+            self.urgent_pointer,
         )
-        pseudo = pseudo_header_sum(source, destination, Protocol.TCP, header_length + len(self.payload))
-        checksum = internet_checksum(self.payload, ones_complement_sum(header, pseudo)).to_bytes(2, "big")
-        return b"".join((header[:_CHECKSUM_OFFSET], checksum, header[_CHECKSUM_OFFSET + 2 :], self.payload))
+        return fixed + options, pseudo_header_sum(source, destination, Protocol.TCP, header_length + len(self.payload))
+
+    def _join(self, header: bytes, checksum: int) -> bytes:
+        return b"".join((header[:_CHECKSUM_OFFSET], checksum.to_bytes(2, "big"), header[_CHECKSUM_OFFSET + 2 :], self.payload))
