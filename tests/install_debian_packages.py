@@ -1,0 +1,35 @@
+"""Installs the Debian packages that the real-kernel tests need, where that is possible: as root, on Debian.
+
+Elsewhere it says so and succeeds: those tests then name what is missing. With CI=true a missing package fails them.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+PACKAGES = {
+    "busybox-static": "/bin/busybox",  # user land of the initramfs; udhcpc for namespaces
+    "user-mode-linux": "/usr/bin/linux.uml",  # a real kernel without root or KVM
+    "libslirp0": "/usr/lib/x86_64-linux-gnu/libslirp.so.0",  # the implementation we compare with
+    "tshark": "/usr/bin/tshark",  # reads our captures
+    "iproute2": "/sbin/ip",  # what a guest's shell has
+}
+
+
+def main() -> int:
+    missing = [package for package, path in PACKAGES.items() if not os.path.exists(path)]
+    if not missing:
+        return 0
+    if os.geteuid() != 0 or shutil.which("apt-get") is None:
+        print(f"not installed, and this is not root on Debian: {', '.join(missing)}")
+        return 0
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    subprocess.run(["apt-get", "-q", "update"], check=True, env=environment)
+    return subprocess.run(
+        ["apt-get", "-q", "install", "-y", "--no-install-recommends", *missing], check=False, env=environment
+    ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
