@@ -1,18 +1,17 @@
 """What every netdev answers to: the host's side of a NIC's cable, as QEMU's `-netdev` gives it.
 
-A user-mode network adds what a test asks of one: where its addresses are, which ports it forwards, and who leased what. Ours, libslirp
-and any other answer to the same `UserBackend`, so that one suite judges them all by capability, never by name.
+A user-mode network adds what a test asks of one: where its addresses are and which ports it forwards. Ours, libslirp and any
+other answer to the same `UserBackend`, so that one suite judges them all by capability, never by name.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
-from typing import Literal, Protocol
+from typing import Protocol
 
 from netemu.io.host import Host
 from netemu.net.port import Port
-from netemu.wire.address import Endpoint
+from netemu.user.forward import Forward
 
 __all__ = ["BACKEND_CAPABILITIES", "Backend", "Forward", "UserBackend"]
 
@@ -44,18 +43,6 @@ class Backend(Protocol):
     def close(self) -> None:
         """Give back every socket, process and port."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """A forwarded port: where the host listens (the real port, if 0 was asked for) and where the guest is to serve."""
-
-    protocol: Literal["tcp", "udp"]
-    host: Endpoint
-    guest: Endpoint
-
-    def __str__(self) -> str:
-        return f"{self.protocol}:{self.host}-{self.guest}"
 
 
 class UserBackend(Backend, Protocol):
