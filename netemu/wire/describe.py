@@ -86,7 +86,8 @@ def dissect(frame: Buffer) -> dict[str, str | int]:
             continue
         name = _LAYER_NAMES[type(layer)]
         seen[name] += 1
-        found.update(_flatten(name if seen[name] == 1 else f"{name}{seen[name]}", layer))
+        name += str(seen[name]) if seen[name] > 1 else ""
+        found.update(_flatten(name, layer))
         if inner is not None and not isinstance(inner, WireError):
             found.pop(f"{name}.payload", None)
     return found

@@ -13,10 +13,9 @@ from enum import IntEnum
 from ipaddress import IPv4Address
 from typing import Final, Self
 
-from netemu.errors import LocalError
 from netemu.wire.dns_name import append_name, name_text, pack_labels, read_labels
 from netemu.wire.errors import WireError
-from netemu.wire.fields import Buffer, pack_fields, unpack_fields
+from netemu.wire.fields import Buffer, check_limits, pack_fields, unpack_fields
 
 __all__ = ["CLASS_IN", "DnsMessage", "Question", "RecordType", "ResourceRecord", "ResponseCode", "a_record"]
 
@@ -33,7 +32,8 @@ _RECURSION_DESIRED: Final = 0x0100
 _RECURSION_AVAILABLE: Final = 0x0080
 _OPCODE_SHIFT: Final = 11
 
-_HEADER_LIMITS: Final = {"identification": 0xFFFF, "opcode": 0xF, "response_code": 0xF}
+_SHARED_LIMITS: Final = {"opcode": 0xF, "response_code": 0xF}
+_HEADER_LIMITS: Final = {"identification": 0xFFFF}
 _QUESTION_LIMITS: Final = {"type": 0xFFFF, "class_": 0xFFFF}
 _RECORD_LIMITS: Final = {"type": 0xFFFF, "class_": 0xFFFF, "ttl": 0xFFFFFFFF}
 
@@ -151,9 +151,7 @@ class DnsMessage:
 
     def pack(self) -> bytes:
         """The message's octets; raises `LocalError` for a bad name or a field out of its range."""
-        for name in ("opcode", "response_code"):
-            if not 0 <= getattr(self, name) <= 0xF:
-                raise LocalError(f"DnsMessage.{name} is {getattr(self, name)}: give an integer from 0 to 15")
+        check_limits(self, _SHARED_LIMITS)
         flags = (
             (_RESPONSE if self.response else 0)
             | self.opcode << _OPCODE_SHIFT

@@ -121,9 +121,10 @@ def _escape(special: re.Match[str]) -> str:
 
 
 def _octets(name: str, plain: str | None, escaped: str | None) -> bytes:
+    """The octets of a run of plain characters, or of what stood behind a backslash."""
+    if escaped is not None and len(escaped) == 3 and int(escaped) <= 0xFF:
+        return bytes((int(escaped),))
     text = plain or escaped or ""
-    if plain is None and len(text) == 3 and int(text) <= 0xFF:
-        return bytes((int(text),))
-    if not text.isascii() or (plain is None and len(text) == 3):
+    if not text.isascii() or (escaped is not None and len(escaped) == 3):
         raise LocalError(f"domain name {name!r}: give ASCII, other octets as \\000 to \\255")
     return text.encode("ascii")

@@ -1,8 +1,8 @@
 """What every format of this room shares: the buffers it reads, cached addresses, and its two ways to refuse.
 
 A format is a frozen value with `parse` (bytes to value, or one `WireError`) and `pack` (value to bytes, or one
-`LocalError`). Fixed fields go through one `struct.Struct`; `struct` itself notices a value that does not fit its width,
-so the limits are only looked at once something is already wrong.
+`LocalError`). Fixed fields go through one `struct.Struct`; `struct` itself notices a value that does not fit its width, so
+their limits are only looked at once something is already wrong. Fields that share octets are checked first.
 
 Addresses repeat in every frame of a flow, so making them is cached; the caches are bounded, since the other side of the
 wire chooses the addresses.
@@ -20,7 +20,17 @@ from netemu.errors import LocalError
 from netemu.wire.address import MacAddress
 from netemu.wire.errors import WireError
 
-__all__ = ["ANY_IPV4", "Buffer", "IPAddress", "ipv4_address", "mac_address", "pack_fields", "truncated", "unpack_fields"]
+__all__ = [
+    "ANY_IPV4",
+    "Buffer",
+    "IPAddress",
+    "check_limits",
+    "ipv4_address",
+    "mac_address",
+    "pack_fields",
+    "truncated",
+    "unpack_fields",
+]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 IPAddress: TypeAlias = IPv4Address | IPv6Address
@@ -64,11 +74,12 @@ def pack_fields(layout: struct.Struct, value: object, limits: Mapping[str, int],
     try:
         return layout.pack(*fields)
     except struct.error as error:
-        raise _misfit(value, limits, error) from error
+        check_limits(value, limits)
+        raise LocalError(f"{type(value).__name__} cannot be packed: {error}") from error
 
 
-def _misfit(value: object, limits: Mapping[str, int], error: struct.error) -> LocalError:
-    kind = type(value).__name__
+def check_limits(value: object, limits: Mapping[str, int]) -> None:
+    """Raise `LocalError` for the first attribute of `value` that is not a number from 0 to its limit."""
     for name, limit in limits.items():
         given = getattr(value, name)
         try:
@@ -76,5 +87,4 @@ def _misfit(value: object, limits: Mapping[str, int], error: struct.error) -> Lo
         except (TypeError, ValueError):
             fits = False
         if not fits:
-            return LocalError(f"{kind}.{name} is {given}: give an integer from 0 to {limit}")
-    return LocalError(f"{kind} cannot be packed: {error}")
+            raise LocalError(f"{type(value).__name__}.{name} is {given}: give an integer from 0 to {limit}")

@@ -17,7 +17,7 @@ from typing import Final, Self
 from netemu.errors import LocalError
 from netemu.wire.checksum import internet_checksum
 from netemu.wire.errors import WireError
-from netemu.wire.fields import Buffer, ipv4_address, pack_fields, unpack_fields
+from netemu.wire.fields import Buffer, check_limits, ipv4_address, pack_fields, unpack_fields
 
 __all__ = ["MAXIMUM_LENGTH", "MINIMUM_HEADER_LENGTH", "IPv4", "Protocol"]
 
@@ -30,11 +30,9 @@ _DONT_FRAGMENT: Final = 0x4000
 _MORE_FRAGMENTS: Final = 0x2000
 _OFFSET_MASK: Final = 0x1FFF  # in units of 8 octets
 _MAXIMUM_OPTIONS: Final = 40  # IHL counts at most fifteen 32-bit words
+_SHARED_LIMITS: Final = {"dscp": 0x3F, "ecn": 3, "fragment_offset": _OFFSET_MASK * 8}
 _LIMITS: Final = {
-    "dscp": 0x3F,
-    "ecn": 3,
     "identification": 0xFFFF,
-    "fragment_offset": _OFFSET_MASK * 8,
     "ttl": 0xFF,
     "protocol": 0xFF,
     "source": 0xFFFFFFFF,
@@ -117,9 +115,7 @@ class IPv4:
 
     def pack(self) -> bytes:
         """The datagram's octets, with the header checksum; raises `LocalError` for a field out of its range."""
-        for name in ("dscp", "ecn", "fragment_offset"):
-            if not 0 <= getattr(self, name) <= _LIMITS[name]:
-                raise LocalError(f"IPv4.{name} is {getattr(self, name)}: give an integer from 0 to {_LIMITS[name]}")
+        check_limits(self, _SHARED_LIMITS)
         if self.fragment_offset & 7:
             raise LocalError(f"IPv4.fragment_offset is {self.fragment_offset}: give a multiple of 8 octets")
         if len(self.options) & 3 or len(self.options) > _MAXIMUM_OPTIONS:

@@ -95,18 +95,20 @@ class TcpOptions:
             return b""
         parts: list[bytes] = []
         if self.mss is not None:
-            parts.append(self._fields(_MSS_OPTION, _MSS, 4, self.mss))
+            parts.append(pack_fields(_MSS_OPTION, self, {"mss": 0xFFFF}, _MSS, 4, self.mss))
         if self.timestamps is not None:
             lead = (_SACK_PERMITTED, 2) if self.sack_permitted else (_NO_OPERATION, _NO_OPERATION)
-            parts.append(self._fields(_TIMESTAMPS_OPTION, *lead, _TIMESTAMPS, 10, *self.timestamps))
+            parts.append(pack_fields(_TIMESTAMPS_OPTION, self, {}, *lead, _TIMESTAMPS, 10, *self.timestamps))
         elif self.sack_permitted:
             parts.append(bytes((_NO_OPERATION, _NO_OPERATION, _SACK_PERMITTED, 2)))
         if self.window_scale is not None:
-            parts.append(self._fields(_WINDOW_SCALE_OPTION, _NO_OPERATION, _WINDOW_SCALE, 3, self.window_scale))
+            parts.append(
+                pack_fields(_WINDOW_SCALE_OPTION, self, {"window_scale": 0xFF}, _NO_OPERATION, _WINDOW_SCALE, 3, self.window_scale)
+            )
         if self.sack:
             # Four blocks are all that 40 octets hold; more are caught below, by the length of everything together.
             parts.append(bytes((_NO_OPERATION, _NO_OPERATION, _SACK, min(2 + 8 * len(self.sack), 0xFF))))
-            parts.extend(self._fields(_SACK_BLOCK, *block) for block in self.sack)
+            parts.extend(pack_fields(_SACK_BLOCK, self, {}, *block) for block in self.sack)
         for kind, value in self.unknown:
             if kind in _RESERVED_KINDS or not 0 <= kind <= 0xFF or len(value) > MAXIMUM_OPTIONS_LENGTH - 2:
                 raise LocalError(f"TcpOptions.unknown has kind {kind}: give a kind without a field here, up to 255")
@@ -115,9 +117,6 @@ class TcpOptions:
         if len(options) > MAXIMUM_OPTIONS_LENGTH:
             raise LocalError(f"TcpOptions takes {len(options)} octets: 40 is the most, so leave some out")
         return options + bytes(-len(options) % 4)
-
-    def _fields(self, layout: struct.Struct, *fields: int) -> bytes:
-        return pack_fields(layout, self, {}, *fields)
 
 
 EMPTY_OPTIONS: Final = TcpOptions()

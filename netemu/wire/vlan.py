@@ -10,8 +10,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final, Self
 
-from netemu.errors import LocalError
-from netemu.wire.fields import Buffer, pack_fields, unpack_fields
+from netemu.wire.fields import Buffer, check_limits, pack_fields, unpack_fields
 
 __all__ = ["Vlan"]
 
@@ -38,8 +37,6 @@ class Vlan:
 
     def pack(self) -> bytes:
         """What goes behind the EtherType 0x8100."""
-        for name in ("priority", "vlan_id"):
-            if not 0 <= getattr(self, name) <= _LIMITS[name]:
-                raise LocalError(f"Vlan.{name} is {getattr(self, name)}: give an integer from 0 to {_LIMITS[name]}")
+        check_limits(self, _LIMITS)
         control = self.priority << 13 | (_DROP_ELIGIBLE if self.drop_eligible else 0) | self.vlan_id
         return pack_fields(_TAG, self, _LIMITS, control, self.ethertype) + self.payload
