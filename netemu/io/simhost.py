@@ -1,0 +1,212 @@
+"""A host whose Internet is in memory and whose time is the loop's: the usual host of a test in virtual time.
+
+One object is both the machine that runs the user network and everything that machine can reach. A test adds addresses, listens on
+them to play servers, and says which networks are unreachable or silent:
+
+    host = SimHost(loop)
+    host.add_address("198.51.100.7", path=("192.0.2.1",))        # a server one router away
+    host.unreachable("203.0.113.0/25", errno.EHOSTUNREACH, reporter="192.0.2.1")
+    host.blackhole("203.0.113.128/25")
+    with host.tcp_listen("198.51.100.7", 80) as listener: ...
+
+127.0.0.0/8 and the host's own address, 192.0.2.254 unless said otherwise (TEST-NET-1, RFC 5737), always exist; to everything else
+there is no route (ENETUNREACH). Everything that happens goes through `Loop.call_soon` in the order in which it was asked for, and
+port numbers are counted, so a run repeats exactly.
+
+ping_group_range has Linux's meaning (Documentation/networking/ip-sysctl.rst): whoever is in a group from `low` to `high` may open
+ping sockets, nobody if `low` is the larger.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network
+
+from netemu.errors import HostError, LocalError
+from netemu.io.services import ServiceHost
+from netemu.io.simnet import UNREACHABLE_CODES, Fate, IcmpReport, PortTable, Route, RouteTable
+from netemu.io.simsockets import SimDatagram, SimListener, SimPing, SimStream
+from netemu.net.clock import SECOND
+from netemu.net.loop import Loop
+from netemu.net.sockets import Address, endpoint
+from netemu.wire.address import Endpoint
+from netemu.wire.fields import ANY_IPV4
+
+__all__ = ["SimHost"]
+
+_LOOPBACK = IPv4Network("127.0.0.0/8")  # RFC 1122 3.2.1.3 (g)
+_LOCALHOST = IPv4Address("127.0.0.1")
+_SYN_GIVEN_UP = 127 * SECOND  # six retransmissions, Linux's tcp_syn_retries
+_DEFAULT_TTL = 64
+_DNS_PORT = 53
+
+
+class SimHost(ServiceHost):
+    """An in-memory host and its Internet.
+
+    `address` is the host's own, the source of what it sends; `nameservers` is what `nameservers()` begins with; `buffer` is
+    how many octets a stream holds per direction; `groups` are the group ids of the process that runs the user network,
+    and `ping_group_range` decides whether one of them may ping.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        *,
+        name: str = "host",
+        address: Address = "192.0.2.254",
+        nameservers: Sequence[Address] = (),
+        buffer: int = 65_536,
+        groups: Iterable[int] = (100,),
+        ping_group_range: tuple[int, int] = (0, 2_147_483_647),
+    ) -> None:
+        super().__init__(loop, name)
+        if buffer < 1:
+            raise LocalError(f"buffer={buffer}: a stream holds one octet at least")
+        self.address = endpoint(address, 0).address
+        self.groups = tuple(groups)
+        self.ping_group_range = ping_group_range
+        self.tcp_ports: PortTable[SimListener | SimStream] = PortTable("TCP")
+        self.udp_ports: PortTable[SimDatagram] = PortTable("UDP")
+        self._nameservers = [endpoint(server, _DNS_PORT) for server in nameservers]
+        self._buffer = buffer
+        self._accepted: dict[SimStream, None] = {}
+        self._pings: list[SimPing] = []
+        self._routes = RouteTable(Route(Fate.REFUSED, error=errno.ENETUNREACH))
+        self._routes.set(_LOOPBACK, Route(Fate.ARRIVES))
+        self.add_address(self.address)
+
+    def add_address(self, address: Address, *, path: Sequence[Address] = ()) -> None:
+        """A machine with this address exists, behind the routers of `path` (nearest first; each takes one from the TTL)."""
+        routers = tuple(endpoint(router, 0).address for router in path)
+        self._routes.set(IPv4Network(endpoint(address, 0).address), Route(Fate.ARRIVES, routers))
+
+    def unreachable(self, network: str, error: int = errno.ENETUNREACH, *, reporter: Address | None = None) -> None:
+        """Packets to `network` are refused with ENETUNREACH or EHOSTUNREACH.
+
+        With a `reporter` that router's ICMP error comes back later; without one the host's own routing table refuses at once
+        (a `HostError` for datagrams and pings).
+        """
+        if error not in UNREACHABLE_CODES:
+            raise LocalError(f"error {error}: ENETUNREACH or EHOSTUNREACH is allowed")
+        source = None if reporter is None else endpoint(reporter, 0).address
+        self._routes.set(_network(network), Route(Fate.REFUSED, error=error, reporter=source))
+
+    def blackhole(self, network: str) -> None:
+        """Packets to `network` vanish; a connection gives up with ETIMEDOUT after 127 s."""
+        self._routes.set(_network(network), Route(Fate.LOST))
+
+    def set_ping_group_range(self, low: int, high: int) -> None:
+        """Who may open ping sockets from now on: groups `low` to `high`; (1, 0) is nobody."""
+        self.ping_group_range = (low, high)
+
+    def open_stream(self, remote: Endpoint, local: Endpoint | None = None) -> SimStream:
+        bound = local or Endpoint(ANY_IPV4, 0)
+        self._require_address(bound)
+        source = self.tcp_ports.choose(Endpoint(self.source_for(bound.address, remote.address), bound.port))
+        stream = SimStream(self, source, remote, self._buffer)
+        self.tcp_ports.hold(source, stream)
+        try:
+            self.send_packet(
+                remote.address,
+                _DEFAULT_TTL,
+                "connect",
+                lambda _ttl: self._connect(stream),
+                lambda report: stream.refuse(report.error),
+            )
+        except HostError as refusal:
+            refused = refusal.errno or 0
+            self.loop.call_soon(lambda: stream.refuse(refused))
+        if self._routes.find(remote.address).fate is Fate.LOST:
+            stream.give_up_at(self.loop.now() + _SYN_GIVEN_UP)
+        return stream
+
+    def open_listener(self, local: Endpoint) -> SimListener:
+        self._require_address(local)
+        listener = SimListener(self, self.tcp_ports.choose(local))
+        self.tcp_ports.hold(listener.local, listener)
+        return listener
+
+    def open_datagram(self, local: Endpoint | None = None) -> SimDatagram:
+        bound = local or Endpoint(ANY_IPV4, 0)
+        self._require_address(bound)
+        datagram = SimDatagram(self, self.udp_ports.choose(bound))
+        self.udp_ports.hold(datagram.local, datagram)
+        return datagram
+
+    def open_ping(self) -> SimPing:
+        low, high = self.ping_group_range
+        if not any(low <= group <= high for group in self.groups):
+            raise HostError(errno.EACCES, f"open a ping socket (groups {self.groups}, ping_group_range {low} {high})")
+        ping = SimPing(self)
+        self._pings.append(ping)
+        return ping
+
+    def nameservers(self) -> list[Endpoint]:
+        return [*self._nameservers, *self.served_nameservers()]
+
+    def close(self) -> None:
+        super().close()
+        for holder in (*self.tcp_ports, *self._accepted, *self.udp_ports, *self._pings):
+            holder.close()
+        self._pings.clear()
+
+    def source_for(self, bound: IPv4Address, destination: IPv4Address) -> IPv4Address:
+        """The source address of a packet from a socket bound to `bound`."""
+        if bound != ANY_IPV4:
+            return bound
+        return _LOCALHOST if destination in _LOOPBACK else self.address
+
+    def send_packet(
+        self,
+        destination: IPv4Address,
+        ttl: int,
+        operation: str,
+        arrive: Callable[[int], None],
+        failed: Callable[[IcmpReport], None],
+    ) -> None:
+        """Send a packet on its way: a turn later `arrive` gets the TTL it has left, or `failed` the ICMP error, or neither.
+
+        Raises `HostError` where this host itself refuses: no route, or a TTL that is not 1 to 255 (EINVAL).
+        """
+        if not 1 <= ttl <= 255:
+            raise HostError(errno.EINVAL, f"{operation} with TTL {ttl}")
+        route = self._routes.find(destination)
+        report = route.report(ttl)
+        if report is not None:
+            self.loop.call_soon(lambda: failed(report))
+        elif route.fate is Fate.ARRIVES:
+            self.loop.call_soon(lambda: arrive(ttl - len(route.path)))
+        elif route.fate is Fate.REFUSED:
+            raise HostError(route.error, operation)
+
+    def forget_stream(self, stream: SimStream) -> None:
+        """`stream` is closed: its port is free again."""
+        if stream in self._accepted:
+            del self._accepted[stream]
+        else:
+            self.tcp_ports.release(stream.local, stream)
+
+    def _connect(self, client: SimStream) -> None:
+        if client.closed:
+            return
+        listener = self.tcp_ports.find(client.remote)
+        if not isinstance(listener, SimListener) or listener.full:
+            client.refuse(errno.ECONNREFUSED)
+            return
+        server = SimStream(self, client.remote, client.local, self._buffer)
+        self._accepted[server] = None
+        client.join(server)
+        listener.arrive(server)
+
+    def _require_address(self, local: Endpoint) -> None:
+        if local.address != ANY_IPV4 and self._routes.find(local.address).fate is not Fate.ARRIVES:
+            raise HostError(errno.EADDRNOTAVAIL, f"bind {local}, add_address makes it one of the host's")
+
+
+def _network(text: str) -> IPv4Network:
+    try:
+        return IPv4Network(text)
+    except ValueError as error:
+        raise LocalError(f"network {text!r}: {error}; write 203.0.113.0/24") from None

@@ -1,0 +1,131 @@
+"""Routes and port numbers of an in-memory Internet: where a packet ends, and who is there.
+
+A route says what becomes of a packet for its network: it arrives, after a number of routers; or an error comes back, from a router
+(an ICMP message, a turn of the loop later) or from the host's own routing table (at once, as the system call's errno); or nothing
+ever happens. The longest prefix decides, as everywhere.
+
+A `PortTable` gives port numbers to sockets of one protocol. Ephemeral ones are counted up from 49152 (RFC 6335 6), so a run is
+repeatable.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from ipaddress import IPv4Address, IPv4Network
+from typing import Generic, NamedTuple, TypeVar
+
+from netemu.errors import HostError
+from netemu.wire.address import Endpoint
+from netemu.wire.fields import ANY_IPV4
+from netemu.wire.icmpv4 import IcmpType, TimeExceededCode, UnreachableCode
+
+__all__ = ["EPHEMERAL_PORTS", "UNREACHABLE_CODES", "Fate", "IcmpReport", "PortTable", "Route", "RouteTable"]
+
+EPHEMERAL_PORTS = range(49152, 65536)  # RFC 6335 6: dynamic ports
+
+UNREACHABLE_CODES = {errno.ENETUNREACH: UnreachableCode.NET, errno.EHOSTUNREACH: UnreachableCode.HOST}  # RFC 1122 4.2.3.9
+
+
+class IcmpReport(NamedTuple):
+    """An ICMP error that came back: type and code (RFC 792), who sent it, and the errno sockets see."""
+
+    type: int
+    code: int
+    reporter: IPv4Address
+    error: int
+
+
+class Fate(Enum):
+    """What becomes of a packet."""
+
+    ARRIVES = auto()
+    REFUSED = auto()
+    LOST = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route. `path` are the routers on the way; `reporter` is who refuses with `error`, None for the host itself."""
+
+    fate: Fate
+    path: tuple[IPv4Address, ...] = ()
+    error: int = 0
+    reporter: IPv4Address | None = None
+
+    def report(self, ttl: int) -> IcmpReport | None:
+        """The ICMP error that a packet with this TTL meets on the way, if any."""
+        if ttl <= len(self.path):
+            return IcmpReport(IcmpType.TIME_EXCEEDED, TimeExceededCode.TTL, self.path[ttl - 1], errno.EHOSTUNREACH)
+        if self.fate is Fate.REFUSED and self.reporter is not None:
+            return IcmpReport(IcmpType.DESTINATION_UNREACHABLE, UNREACHABLE_CODES[self.error], self.reporter, self.error)
+        return None
+
+
+class RouteTable:
+    """Routes by network; what matches none goes the default way."""
+
+    def __init__(self, default: Route) -> None:
+        self._default = default
+        self._routes: dict[IPv4Network, Route] = {}
+        self._lengths: list[int] = []  # prefix lengths in use, longest first
+
+    def set(self, network: IPv4Network, route: Route) -> None:
+        """Add a route, or replace the one for the same network."""
+        self._routes[network] = route
+        self._lengths = sorted({known.prefixlen for known in self._routes}, reverse=True)
+
+    def find(self, address: IPv4Address) -> Route:
+        for length in self._lengths:
+            route = self._routes.get(IPv4Network((address, length), strict=False))
+            if route is not None:
+                return route
+        return self._default
+
+
+Holder = TypeVar("Holder")
+
+
+class PortTable(Generic[Holder]):
+    """Who is bound to which endpoint of one protocol."""
+
+    def __init__(self, protocol: str) -> None:
+        self._protocol = protocol
+        self._bound: dict[Endpoint, Holder] = {}
+        self._next = 0
+
+    def __iter__(self) -> Iterator[Holder]:
+        return iter(list(self._bound.values()))
+
+    def choose(self, local: Endpoint) -> Endpoint:
+        """`local`, with a free ephemeral port for port 0; raises `HostError` EADDRINUSE."""
+        if local.port:
+            if self._taken(local):
+                raise HostError(errno.EADDRINUSE, f"bind {self._protocol} {local}")
+            return local
+        for _ in EPHEMERAL_PORTS:
+            candidate = Endpoint(local.address, EPHEMERAL_PORTS[self._next])
+            self._next = (self._next + 1) % len(EPHEMERAL_PORTS)
+            if not self._taken(candidate):
+                return candidate
+        raise HostError(errno.EADDRINUSE, f"bind {self._protocol} {local}, every ephemeral port is taken")
+
+    def hold(self, local: Endpoint, holder: Holder) -> None:
+        """Bind an endpoint that `choose` gave."""
+        self._bound[local] = holder
+
+    def find(self, destination: Endpoint) -> Holder | None:
+        """Who gets what is sent to `destination`: bound to it, or to its port on every address."""
+        return self._bound.get(destination) or self._bound.get(Endpoint(ANY_IPV4, destination.port))
+
+    def release(self, local: Endpoint, holder: Holder) -> None:
+        """`holder` has closed: the endpoint is free, unless somebody else has it by now."""
+        if self._bound.get(local) is holder:
+            del self._bound[local]
+
+    def _taken(self, local: Endpoint) -> bool:
+        if self.find(local) is not None:
+            return True
+        return local.address == ANY_IPV4 and any(bound.port == local.port for bound in self._bound)

@@ -1,0 +1,217 @@
+"""The sockets of an in-memory Internet: streams, listeners, datagrams and pings that never leave the process.
+
+Both ends of a stream are objects here; what one end offers lies in the other's buffer at once, and the other's user hears of it in
+a later turn of the loop. The buffers are bounded, so back pressure is real. Closing follows Linux: a peer that still holds
+unread octets, or is sent more after it closed, answers with a reset (RFC 9293 3.10.4, RFC 1122 4.2.2.13); octets that
+arrived before a reset can still be read.
+
+Not modelled: segments, windows and retransmission (the network inside is perfect), the time packets take, IP options, broadcast and
+multicast.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter, deque
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING
+
+from netemu.errors import HostError
+from netemu.io.simnet import IcmpReport
+from netemu.io.stream import BufferedStream
+from netemu.net.loop import Timer
+from netemu.net.sockets import StreamSocket
+from netemu.wire.address import Endpoint
+from netemu.wire.icmpv4 import IcmpType, UnreachableCode
+
+if TYPE_CHECKING:
+    from netemu.io.simhost import SimHost
+
+__all__ = ["SimDatagram", "SimListener", "SimPing", "SimStream"]
+
+_MAX_DATAGRAM = 65_507  # octets: what an IPv4 packet holds behind its header and UDP's (RFC 768, RFC 791)
+_BACKLOG = 128  # connections that wait to be accepted; more are refused, as Linux does with tcp_abort_on_overflow
+
+
+class SimStream(BufferedStream):
+    """One end of a connection; `capacity` octets wait here at most."""
+
+    def __init__(self, host: SimHost, local: Endpoint, remote: Endpoint, capacity: int) -> None:
+        super().__init__(host.loop, local, remote)
+        self._host = host
+        self._capacity = capacity
+        self._peer: SimStream | None = None
+        self._giving_up: Timer | None = None
+
+    def give_up_at(self, when: int) -> None:
+        """Nobody answers: the connection attempt ends at `when` with ETIMEDOUT."""
+        self._giving_up = self._loop.call_at(when, lambda: self.refuse(errno.ETIMEDOUT))
+
+    def join(self, peer: SimStream) -> None:
+        """The handshake is done; what was finished while it lasted is finished now."""
+        self._peer, peer._peer = peer, self
+        for end in (self, peer):
+            end.connected = True
+            end._tell()
+            if end._finished:
+                end._send_fin()
+
+    def refuse(self, error: int) -> None:
+        """There will be no connection, or no more."""
+        self._fail(error)
+
+    def room(self) -> int:
+        if self._peer is None or self._finished or self.error:
+            return 0
+        return self._peer._capacity - len(self._peer._received)
+
+    def _send(self, data: bytes | memoryview) -> int:
+        peer = self._peer
+        assert peer is not None
+        count = min(len(data), self.room())
+        if peer.closed:
+            self._loop.call_soon(lambda: self._fail(errno.ECONNRESET))
+        elif count:
+            peer._received += data[:count]
+            peer._tell()
+        return count
+
+    def _send_fin(self) -> None:
+        if self._peer is not None:
+            self._peer.eof = True
+            self._peer._tell()
+
+    def _made_room(self) -> None:
+        if self._peer is not None:
+            self._peer._tell()
+
+    def _release(self, *, reset: bool) -> None:
+        self._host.forget_stream(self)
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+        if self._peer is None or self.error:
+            return
+        if reset or self._received:
+            self._peer._fail(errno.ECONNRESET)
+        elif not self._finished:
+            self._send_fin()
+
+
+class SimListener:
+    """A listening socket; at most 128 connections wait for `on_accept` to be set, more are refused."""
+
+    def __init__(self, host: SimHost, local: Endpoint) -> None:
+        self.local = local
+        self._host = host
+        self._waiting: deque[SimStream] = deque()
+        self._on_accept: Callable[[StreamSocket], None] | None = None
+
+    @property
+    def on_accept(self) -> Callable[[StreamSocket], None] | None:
+        return self._on_accept
+
+    @on_accept.setter
+    def on_accept(self, callback: Callable[[StreamSocket], None] | None) -> None:
+        self._on_accept = callback
+        self._host.loop.call_soon(self._hand_over)
+
+    @property
+    def full(self) -> bool:
+        return len(self._waiting) >= _BACKLOG
+
+    def arrive(self, stream: SimStream) -> None:
+        """A connection was made."""
+        self._waiting.append(stream)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        while self._waiting and self._on_accept is not None:
+            self._on_accept(self._waiting.popleft())
+
+    def close(self) -> None:
+        """Stop listening; connections nobody accepted are reset."""
+        self._host.tcp_ports.release(self.local, self)
+        while self._waiting:
+            self._waiting.popleft().abort()
+
+
+class SimDatagram:
+    """A UDP socket. `last_ttl` is the TTL that the datagram delivered last arrived with; `counters` has `received`, and
+    `dropped-no-reader` for datagrams that came while `on_datagram` was not set.
+    """
+
+    def __init__(self, host: SimHost, local: Endpoint) -> None:
+        self.on_datagram: Callable[[bytes, Endpoint], None] | None = None
+        self.on_error: Callable[[int, Endpoint], None] | None = None
+        self.local = local
+        self.last_ttl: int | None = None
+        self.counters: Counter[str] = Counter()
+        self._host = host
+        self._closed = False
+
+    def send_to(self, data: bytes, destination: Endpoint, ttl: int = 64) -> None:
+        operation = f"send UDP {self.local} to {destination}"
+        if self._closed:
+            raise HostError(errno.EBADF, operation)
+        if len(data) > _MAX_DATAGRAM:
+            raise HostError(errno.EMSGSIZE, operation)
+        data = bytes(data)
+        source = Endpoint(self._host.source_for(self.local.address, destination.address), self.local.port)
+
+        def arrive(left: int) -> None:
+            receiver = self._host.udp_ports.find(destination)
+            if receiver is None:
+                port_closed = (IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.PORT)
+                failed(IcmpReport(*port_closed, destination.address, errno.ECONNREFUSED))
+            else:
+                receiver.arrive(data, source, left)
+
+        def failed(report: IcmpReport) -> None:
+            if self.on_error is not None and not self._closed:
+                self.on_error(report.error, destination)
+
+        self._host.send_packet(destination.address, ttl, operation, arrive, failed)
+
+    def arrive(self, data: bytes, source: Endpoint, ttl: int) -> None:
+        """A datagram was delivered with `ttl` left."""
+        if self.on_datagram is None:
+            self.counters["dropped-no-reader"] += 1
+            return
+        self.counters["received"] += 1
+        self.last_ttl = ttl
+        self.on_datagram(data, source)
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._host.udp_ports.release(self.local, self)
+
+
+class SimPing:
+    """A ping socket: an address that can be reached answers at once."""
+
+    def __init__(self, host: SimHost) -> None:
+        self.on_reply: Callable[[int, bytes, IPv4Address], None] | None = None
+        self.on_error: Callable[[int, int, IPv4Address, int], None] | None = None
+        self._host = host
+        self._closed = False
+
+    def send_echo(self, destination: IPv4Address, sequence: int, payload: bytes, ttl: int = 64) -> None:
+        operation = f"ping {destination}"
+        if self._closed:
+            raise HostError(errno.EBADF, operation)
+        payload = bytes(payload)
+
+        def arrive(_left: int) -> None:
+            if self.on_reply is not None and not self._closed:
+                self.on_reply(sequence, payload, destination)
+
+        def failed(report: IcmpReport) -> None:
+            if self.on_error is not None and not self._closed:
+                self.on_error(report.type, report.code, report.reporter, sequence)
+
+        self._host.send_packet(destination, ttl, operation, arrive, failed)
+
+    def close(self) -> None:
+        self._closed = True
