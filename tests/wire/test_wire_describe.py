@@ -155,6 +155,12 @@ def test_a_malformed_frame_says_where_and_how(frame, line):
     assert dissect(frame)["malformed"] == line.partition("malformed: ")[2]
 
 
+def test_dissect_keeps_the_octets_that_could_not_be_read():
+    found = dissect(udp_frame(68, 67, b"short"))
+    assert found["udp.payload"] == b"short".hex()
+    assert "ipv4.payload" not in found
+
+
 def test_a_checksum_left_to_an_offload_is_not_malformed():
     frame = ip_frame(Protocol.TCP, SYN_SEGMENT.pack_partial(GUEST, HOST))
     assert summarize(frame) == summarize(tcp_frame(SYN_SEGMENT))

@@ -130,6 +130,11 @@ def test_a_fixed_length_is_checked(options):
         Dhcpv4.parse(message(options + b"\xff"))
 
 
+def test_a_text_ends_at_its_first_zero():
+    parsed = Dhcpv4.parse(message(b"\xff", sname=b"server\0junk", file=b"f" * 128))
+    assert (parsed.sname, parsed.file) == (b"server", b"f" * 128)
+
+
 def test_long_options_are_split_and_joined():
     # RFC 3396: 300 octets go as 255 and 45.
     value = bytes(range(250)) + bytes(50)

@@ -113,6 +113,13 @@ def test_data_that_does_not_fit_its_type_is_a_wire_error(kind, data):
     assert caught.value.field in {"dns.rdlength", "dns.rdata"}
 
 
+@pytest.mark.parametrize("kind", [RecordType.A, RecordType.CNAME])
+def test_a_record_of_another_class_may_have_no_data(kind):
+    # An update deletes a name's records so: class ANY (255), no data (RFC 2136, 2.5.2).
+    update = DnsMessage(0, (), (), (ResourceRecord("a", kind, 0, b"", 255),), opcode=5)
+    assert DnsMessage.parse(update.pack()) == update
+
+
 @pytest.mark.parametrize(
     ("tail", "at"),
     [
@@ -128,6 +135,13 @@ def test_a_pointer_must_lead_backwards(tail, at):
     with pytest.raises(WireError, match="does not lead backwards") as caught:
         DnsMessage.parse(octets)
     assert caught.value.offset == at
+
+
+def test_a_pointer_behind_a_pointer_must_lead_backwards_too():
+    # From 4 back to 0, and from there forward to 2: in front of where the name began, but not of where the pointer stands.
+    with pytest.raises(WireError, match="does not lead backwards") as caught:
+        read_labels(b"\xc0\x02\0\0\xc0\x00", 4, "name")
+    assert caught.value.offset == 0
 
 
 def test_two_pointers_to_each_other_are_no_loop():

@@ -42,6 +42,7 @@ def test_octets_behind_the_total_length_are_dropped():
         ({0: 0x4F}, "ipv4.ihl"),
         ({3: 19}, "ipv4.total_length"),
         ({3: 29}, "ipv4.total_length"),
+        ({0: 0x46, 3: 23}, "ipv4.total_length"),  # less than a header with options
     ],
 )
 def test_each_length_rule_of_rfc_1122(change, field):
