@@ -6,13 +6,14 @@ Times a test gives are seconds; times in results are integer nanoseconds of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Protocol
 
 from netemu.errors import LocalError
 from netemu.net.port import Port
 from netemu.net.sockets import DEFAULT_TIMEOUT, Address, Datagram, Listener, Stream
+from netemu.stack.lease import Lease
 from netemu.wire.address import MacAddress
 
 __all__ = ["CAPABILITIES", "CommandResult", "Guest", "Lease", "PingError", "PingResult", "require"]
@@ -29,32 +30,6 @@ CAPABILITIES = {
     "frames": "sends and sees raw frames at its NIC",
     "virtual-clock": "lives in the network's virtual clock",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """What a DHCP client was given (RFC 2131). Durations are seconds, as on the wire."""
-
-    address: IPv4Address
-    prefix_length: int
-    server: IPv4Address | None = None
-    routers: tuple[IPv4Address, ...] = ()
-    dns: tuple[IPv4Address, ...] = ()
-    lease_time: int | None = None
-    renewal_time: int | None = None
-    rebinding_time: int | None = None
-    domain: str | None = None
-    hostname: str | None = None
-    mtu: int | None = None
-    options: dict[int, bytes] = field(default_factory=dict, compare=False)
-
-    @property
-    def network(self) -> IPv4Network:
-        return IPv4Network((self.address, self.prefix_length), strict=False)
-
-    @property
-    def router(self) -> IPv4Address | None:
-        return self.routers[0] if self.routers else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,316 @@
+"""The in-process guest: netemu's own TCP/IP stack behind a port, driven by a test.
+
+It answers to the `Guest` protocol in microseconds and lives in the network's clock, virtual or real. The verbs block: each
+holds the loop still (`with loop`), starts something, and lets the network live until it is done or its time is over. Beside
+the verbs it shows what a frame-level test needs: `frames` is what its NIC received, `send_frame` puts any octets on the wire,
+and `stack` is the stack itself with its counters.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable, Iterable
+from ipaddress import IPv4Address, IPv4Interface
+from typing import Final
+
+from netemu.errors import HostError, LocalError, NetemuTimeoutError
+from netemu.guest.protocol import CommandResult, Lease, PingError, PingResult, require
+from netemu.net.clock import SECOND, nanoseconds
+from netemu.net.engine import Pump
+from netemu.net.loop import Loop
+from netemu.net.port import Frame, Port
+from netemu.net.sockets import DEFAULT_TIMEOUT, Address, Datagram, Listener, Stream, blocking_connect, endpoint
+from netemu.stack.conflict import QUICK, ClaimTiming
+from netemu.stack.dhcp_client import DhcpState
+from netemu.stack.dhcp_messages import DhcpClientConfig
+from netemu.stack.dns_client import DNS_PORT, DnsOutcome, DnsQuery
+from netemu.stack.endpoint import Ipv4Stack
+from netemu.stack.tcp import TcpConfig
+from netemu.wire.address import Endpoint, MacAddress
+from netemu.wire.icmpv4 import IcmpType, UnreachableCode
+
+__all__ = ["InprocGuest"]
+
+_CAPABILITIES: Final = frozenset(
+    {
+        "dhcp4",
+        "ping",
+        "resolve",
+        "tcp.connect",
+        "tcp.listen",
+        "tcp.half-close",
+        "udp",
+        "frames",
+        "virtual-clock",
+    }
+)
+_FRAMES_KEPT: Final = 1000
+_PING_INTERVAL: Final = 1 * SECOND  # the next request follows the answer, or this
+
+
+class _Nic:
+    """The stack as an engine, with a record of what came in and a way to send frames beside it."""
+
+    def __init__(self, stack: Ipv4Stack) -> None:
+        self.stack = stack
+        self.received: deque[Frame] = deque(maxlen=_FRAMES_KEPT)
+        self.injected: deque[Frame] = deque()
+        self.deadline = stack.deadline
+        self.expire = stack.expire
+
+    def receive(self, frame: Frame, now: int) -> None:
+        self.received.append(frame)
+        self.stack.receive(frame, now)
+
+    def transmit(self, now: int) -> Iterable[Frame]:
+        frames = self.stack.transmit(now)
+        if not self.injected:
+            return frames
+        injected, self.injected = self.injected, deque()
+        return [*injected, *frames]
+
+
+class InprocGuest:
+    """A guest with the hardware address `mac`; `port` is what a netdev's port (or a link) is connected to.
+
+    `getrandbits` makes identifiers, ports and sequence numbers, so a seeded generator makes a run repeat. `dhcp` says what the
+    DHCP client asks for, `claim` how long it looks for conflicts before it uses an address.
+    """
+
+    kind = "inproc"
+
+    def __init__(
+        self,
+        loop: Loop,
+        name: str,
+        mac: MacAddress,
+        *,
+        getrandbits: Callable[[int], int],
+        mtu: int = 1500,
+        tcp: TcpConfig | None = None,
+        dhcp: DhcpClientConfig | None = None,
+        claim: ClaimTiming = QUICK,
+    ) -> None:
+        self.name = name
+        self.mac = mac
+        self.port = Port(loop, name)
+        self.stack = Ipv4Stack(mac, getrandbits=getrandbits, mtu=mtu, tcp=tcp)
+        self._loop = loop
+        self._getrandbits = getrandbits
+        self._dhcp_config, self._claim = dhcp, claim
+        self._nic = _Nic(self.stack)
+        self._pump = Pump(self.port, self._nic)
+        self.stack.wakeup = self._pump.kick
+
+    def __repr__(self) -> str:
+        return f"<InprocGuest {self.name} {self.mac} {self.address}>"
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return _CAPABILITIES
+
+    @property
+    def address(self) -> IPv4Address | None:
+        return self.stack.address
+
+    # Addresses.
+
+    def configure(self, address: Address, prefix_length: int, router: Address | None = None) -> None:
+        """Set a static address instead of leasing one; a DHCP client that runs is stopped."""
+        try:
+            interface = IPv4Interface((str(address), prefix_length))
+            gateway = None if router is None else IPv4Address(router)
+        except ValueError as error:
+            raise LocalError(f"configure {self.name}: {error}; give an IPv4 address and a prefix length of 0 to 32") from None
+        with self._loop:
+            self.stack.stop_dhcp()
+            self.stack.configure(interface, gateway)
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease in use."""
+        return self.stack.dhcp.client.lease if self.stack.dhcp is not None else None
+
+    @property
+    def dhcp_state(self) -> DhcpState:
+        """Where the DHCP client is (RFC 2131 figure 5)."""
+        return self.stack.dhcp.client.state if self.stack.dhcp is not None else DhcpState.STOPPED
+
+    def dhcp4(self, *, timeout: float = 60.0) -> Lease:
+        """Lease an address; with a lease in use, ask as after a reboot whether it still holds."""
+        with self._loop:
+            service = self.stack.start_dhcp(self._loop.now(), self._dhcp_config, self._claim)
+            self._wait(lambda: service.client.lease is not None, timeout, "a DHCP lease")
+            assert service.client.lease is not None
+            return service.client.lease
+
+    def renew(self, *, timeout: float = 60.0) -> Lease:
+        """Ask for more time now (RENEWING); the new lease. The client must be bound."""
+        with self._loop:
+            service, old = self.stack.dhcp, self.lease
+            if service is None or old is None:
+                raise LocalError(f"guest {self.name} has no lease to renew; call dhcp4() first")
+            service.client.renew(self._loop.now())
+            self.stack.wake()
+            self._wait(lambda: service.client.lease is not old, timeout, "an answer to the renewal")
+            if service.client.lease is None:
+                raise NetemuTimeoutError(f"guest {self.name} lost its lease: the server refused to renew it")
+            return service.client.lease
+
+    def release(self) -> None:
+        """Give the lease back (DHCPRELEASE) and have no address."""
+        with self._loop:
+            service = self.stack.dhcp
+            if service is None or service.client.lease is None:
+                raise LocalError(f"guest {self.name} has no lease to release; call dhcp4() first")
+            service.client.release()
+            self.stack.wake()
+            self._wait(lambda: self.address is None, DEFAULT_TIMEOUT, "the release")
+
+    # Talking.
+
+    def ping(
+        self,
+        address: Address,
+        *,
+        count: int = 1,
+        size: int = 56,
+        ttl: int = 64,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> PingResult:
+        """Send `count` echo requests of `size` octets, each after the answer to the one before or a second later."""
+        destination = endpoint(address, 0).address
+        payload = bytes(index & 0xFF for index in range(size))
+        rtts: dict[int, int] = {}
+        errors: dict[int, PingError] = {}
+        with self._loop:
+            now = self._loop.now
+            deadline = now() + nanoseconds(timeout)
+            socket = self.stack.echo.open()
+            sent_at: list[int] = []
+
+            def replied(sequence: int, data: bytes, source: IPv4Address) -> None:  # noqa: ARG001 - the callback's form
+                if sequence < len(sent_at) and data == payload:
+                    rtts.setdefault(sequence, now() - sent_at[sequence])
+
+            def failed(kind: int, code: int, reporter: IPv4Address | None, sequence: int) -> None:
+                errors.setdefault(sequence, PingError(kind, code, reporter))
+
+            def settled() -> bool:
+                return all(sequence in rtts or sequence in errors for sequence in range(len(sent_at)))
+
+            socket.on_reply, socket.on_error = replied, failed
+            for sequence in range(count):
+                sent_at.append(now())
+                try:
+                    socket.send_echo(destination, sequence, payload, ttl)
+                except HostError:
+                    errors[sequence] = PingError(IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.NET, None)
+                last = sequence == count - 1
+                self._loop.run_until(settled, deadline if last else min(deadline, now() + _PING_INTERVAL))
+                if now() >= deadline:
+                    break
+            socket.close()
+        return PingResult(destination, len(sent_at), tuple(rtts.values()), tuple(errors.values()))
+
+    def resolve(self, name: str, *, server: Address | None = None, timeout: float = DEFAULT_TIMEOUT) -> list[IPv4Address]:
+        """Ask `server`, or those of the lease, for A records; an empty list means that the name has none.
+
+        A server's refusal is a `HostError` EIO, silence a `NetemuTimeoutError`.
+        """
+        if server is not None:
+            servers = [endpoint(server, DNS_PORT)]
+        else:
+            servers = [Endpoint(address, DNS_PORT) for address in (self.lease.dns if self.lease else ())]
+        with self._loop:
+            query = DnsQuery(name, servers, self._getrandbits)
+            self._ask(query, timeout)
+        if query.outcome is DnsOutcome.TRUNCATED:
+            self._ask_tcp(query, timeout)
+        if query.outcome in (DnsOutcome.ASKING, DnsOutcome.TIMED_OUT):
+            raise NetemuTimeoutError(f"resolve {name!r} on {self.name}: no answer from {', '.join(map(str, servers))}")
+        if query.outcome is DnsOutcome.FAILED:
+            raise HostError(errno.EIO, f"resolve {name!r}: the server answered with code {query.response_code}")
+        return query.addresses
+
+    def _ask(self, query: DnsQuery, timeout: float) -> None:
+        loop = self._loop
+        deadline = loop.now() + nanoseconds(timeout)
+        socket = self.stack.udp.open()
+        socket.on_datagram = query.receive
+        while query.outcome is DnsOutcome.ASKING and loop.now() < deadline:
+            for payload, destination in query.transmit(loop.now()):
+                socket.send_to(payload, destination)
+            loop.run_until(lambda: query.outcome is not DnsOutcome.ASKING, min(deadline, query.deadline() or deadline))
+        socket.close()
+
+    def _ask_tcp(self, query: DnsQuery, timeout: float) -> None:
+        """The same question over TCP (RFC 7766): a length in front of each message."""
+        with self.tcp_connect(query.server.address, query.server.port, timeout=timeout) as stream:
+            stream.send(len(query.request).to_bytes(2, "big") + query.request, timeout)
+            length = int.from_bytes(stream.recv_exactly(2, timeout), "big")
+            query.receive_tcp(stream.recv_exactly(length, timeout))
+
+    def tcp_connect(self, address: Address, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Stream:
+        """Open a connection; a refusal or a dead route is a `HostError` with the errno a kernel would give."""
+        with self._loop:
+            return blocking_connect(self._loop, self.stack.tcp.connect(endpoint(address, port), self._loop.now()), timeout)
+
+    def tcp_listen(self, port: int) -> Listener:
+        """Serve TCP on `port`; 0 lets the stack choose."""
+        with self._loop:
+            return Listener(self._loop, self.stack.tcp.listen(port))
+
+    def udp(self, port: int = 0) -> Datagram:
+        """A UDP socket on `port`; 0 lets the stack choose."""
+        with self._loop:
+            return Datagram(self._loop, self.stack.udp.open(port))
+
+    def run(self, command: str, *, timeout: float = DEFAULT_TIMEOUT) -> CommandResult:  # noqa: ARG002 - the protocol's form
+        """No guest of this kind has a shell: always a `LocalError`."""
+        require(self, "run")
+        raise AssertionError(command)  # `require` has raised
+
+    # Frames.
+
+    @property
+    def frames(self) -> tuple[Frame, ...]:
+        """The frames that the NIC received and `expect_frame` has not consumed, oldest first; the last 1,000."""
+        return tuple(self._nic.received)
+
+    def send_frame(self, frame: bytes) -> None:
+        """Put `frame` on the wire as it is, whatever it holds."""
+        with self._loop:
+            self._nic.injected.append(frame)
+            self._pump.kick()
+
+    def expect_frame(self, predicate: Callable[[Frame], bool], timeout: float = DEFAULT_TIMEOUT) -> Frame:
+        """The first received frame that satisfies `predicate`, waiting for it; it and those before it leave `frames`."""
+        received = self._nic.received
+        found: list[Frame] = []
+
+        def search() -> bool:
+            while received and not found:
+                frame = received.popleft()
+                if predicate(frame):
+                    found.append(frame)
+            return bool(found)
+
+        with self._loop:
+            self._wait(search, timeout, "the frame expected")
+        return found[0]
+
+    def close(self) -> None:
+        """Power off: sockets, timers and the lease are gone, without a word to anybody, and the port is free."""
+        with self._loop:
+            self.stack.close()
+            self._nic.injected.clear()
+            self._pump.close()
+            self.port.disconnect()
+
+    def _wait(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
+        if not self._loop.run_until(condition, self._loop.now() + nanoseconds(timeout)):
+            raise NetemuTimeoutError(
+                f"guest {self.name}: {what} did not come within {timeout:g} s of the network's clock (DHCP: {self.dhcp_state.name})"
+            )
