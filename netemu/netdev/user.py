@@ -1,0 +1,97 @@
+"""`-netdev user`: the user-mode network of `netemu.user` as a netdev (net/slirp.c).
+
+It has one port; a hub in between serves several guests. Its sockets are `host`'s, so the same network lives in memory and virtual
+time, on the machine, or in a private namespace.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+from netemu.io.host import Host
+from netemu.net.engine import Pump
+from netemu.net.loop import Loop
+from netemu.net.port import Port
+from netemu.netdev.protocol import BACKEND_CAPABILITIES, Forward
+from netemu.user.flow import Flow, Refusal
+from netemu.user.leases import Lease
+from netemu.user.network import UserNetwork
+from netemu.user.options import UserOptions
+
+__all__ = ["UserNetdev"]
+
+
+class UserNetdev:
+    """A user-mode network on a port. `getrandbits(n)` gives n random bits.
+
+    Raises `HostError` if the host does not give a port that is to be forwarded.
+    """
+
+    kind = "user"
+
+    def __init__(self, loop: Loop, id: str, options: UserOptions, host: Host, getrandbits: Callable[[int], int]) -> None:  # noqa: A002 - QEMU's name
+        self.id = id
+        self.host = host
+        self.options = options
+        self.net = options.net
+        self.gateway = options.host
+        self.dns = options.dns
+        self.dhcpstart = options.dhcpstart
+        self.port = Port(loop, id)
+        self.network = UserNetwork(options, host, getrandbits)
+        self._loop = loop
+        self._pump = Pump(self.port, self.network)
+        self.network.wakeup = self._pump.kick
+
+    def __repr__(self) -> str:
+        return f"<UserNetdev {self.id} {self.net}>"
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Everything: this is what the list was made for."""
+        return frozenset(BACKEND_CAPABILITIES)
+
+    @property
+    def forwards(self) -> tuple[Forward, ...]:
+        """The forwarded ports, in the order in which they were added."""
+        return self.network.forwards
+
+    @property
+    def leases(self) -> tuple[Lease, ...]:
+        """The DHCP server's records."""
+        return self.network.leases
+
+    @property
+    def counters(self) -> Counter[str]:
+        """What happened, by reason."""
+        return self.network.counters
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """What the host refused, the last 64 cases, oldest first."""
+        return self.network.refusals
+
+    def flows(self) -> tuple[Flow, ...]:
+        """Connections, mappings, ping sessions and questions, as they are now."""
+        with self._loop:
+            return self.network.flows()
+
+    def add_hostfwd(self, rule: str) -> Forward:
+        """Forward another port, in QEMU's grammar: `tcp:127.0.0.1:0-:80` (no host address is 127.0.0.1).
+
+        Raises `LocalError` for a rule that is none, `HostError` for a port that the host does not give.
+        """
+        with self._loop:
+            return self.network.add_forward(rule)
+
+    def remove_hostfwd(self, forward: Forward) -> None:
+        """Close the forward's listener; connections that came through it go on. Raises `LocalError` if it is not there."""
+        with self._loop:
+            self.network.remove_forward(forward)
+
+    def close(self) -> None:
+        """Give back every socket, unplug the port, stop every timer."""
+        self.network.close()
+        self._pump.close()
+        self.port.disconnect()

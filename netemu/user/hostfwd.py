@@ -1,0 +1,181 @@
+"""Forwarded ports: the only way into a user-mode network (QEMU's hostfwd=, `netemu.user.forward` has the grammar).
+
+TCP: each connection that the host accepts becomes a connection to the guest (`netemu.user.tcp`). The host has accepted by then,
+so a guest that refuses, or is not there, is seen by the host's peer as a reset.
+
+UDP: each peer of the forwarded port is seen by the guest as an endpoint of its own: its real one, or a port of the gateway if
+it came over loopback. What the guest sends back to that endpoint goes to that peer. A peer is forgotten after 300 s of silence,
+or when 256 others spoke since.
+
+Forwards come and go while the network runs. Removing one closes its listener; TCP connections that came through it go on. A
+restricted network keeps its forwards, which is what they are for there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Protocol
+
+from netemu.errors import HostError, LocalError
+from netemu.net.sockets import DatagramSocket, StreamSocket
+from netemu.user.flow import Flow
+from netemu.user.forward import Forward, parse_forward
+from netemu.user.idle import IdleTable
+from netemu.user.realm import Quotation, Realm
+from netemu.user.tcp import TcpNat
+from netemu.user.udp import MAPPING_TIMEOUT
+from netemu.wire.address import Endpoint
+from netemu.wire.ipv4 import IPv4
+from netemu.wire.udp import Udp
+
+__all__ = ["HostForwards"]
+
+_PEERS: Final = 256
+_FIRST_EPHEMERAL: Final = 49152  # RFC 6335 6
+_EPHEMERAL_PORTS: Final = 1 << 14
+
+
+class _Closeable(Protocol):
+    """A listener or a UDP socket of the host's."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Peer:
+    """Somebody who sent to a forwarded UDP port. `visible` is what the guest calls it."""
+
+    forward: Forward
+    socket: DatagramSocket
+    address: Endpoint
+    visible: Endpoint
+    last_reply: Quotation | None = None
+    sent: int = 0
+    received: int = 0
+
+
+class HostForwards:
+    """The forwards of one network."""
+
+    def __init__(self, realm: Realm, tcp: TcpNat) -> None:
+        self._realm = realm
+        self._tcp = tcp
+        self._sockets: dict[Forward, _Closeable] = {}
+        self._peers: IdleTable[tuple[Forward, Endpoint], _Peer] = IdleTable(_PEERS, MAPPING_TIMEOUT)
+        self._by_guest: dict[tuple[Endpoint, Endpoint], _Peer] = {}
+
+    @property
+    def forwards(self) -> tuple[Forward, ...]:
+        return tuple(self._sockets)
+
+    def add(self, rule: str) -> Forward:
+        """Begin to forward; the result has the port that was chosen for port 0. Raises `LocalError` and `HostError`."""
+        options = self._realm.options
+        wanted = parse_forward(rule, options.net, options.dhcpstart)
+        return self._listen(wanted) if wanted.protocol == "tcp" else self._bind(wanted)
+
+    def remove(self, forward: Forward) -> None:
+        """Stop to forward; raises `LocalError` if there is no such forward."""
+        socket = self._sockets.pop(forward, None)
+        if socket is None:
+            present = ", ".join(map(str, self._sockets)) or "none"
+            raise LocalError(f"forward {forward} is not there, so it cannot be removed; there are: {present}")
+        socket.close()
+        for peer in self._peers:
+            if peer.forward == forward:
+                self._peers.remove((forward, peer.address))
+                self._forget(peer)
+
+    def _listen(self, wanted: Forward) -> Forward:
+        listener = self._realm.host.open_listener(wanted.host)
+        forward = Forward("tcp", listener.local, wanted.guest)
+        self._sockets[forward] = listener
+        listener.on_accept = partial(self._accepted, forward)
+        return forward
+
+    def _bind(self, wanted: Forward) -> Forward:
+        socket = self._realm.host.open_datagram(wanted.host)
+        forward = Forward("udp", socket.local, wanted.guest)
+        self._sockets[forward] = socket
+        socket.on_datagram = lambda data, source: self._realm.post(partial(self._arrived, forward, socket, data, source))
+        socket.on_error = lambda error, peer: self._realm.post(partial(self._failed, forward, error, peer))
+        return forward
+
+    def _accepted(self, forward: Forward, stream: StreamSocket) -> None:
+        if self._realm.inbox_full:
+            stream.abort()  # rather than to leave it waiting for ever
+        self._realm.post(partial(self._tcp.forward, stream, forward.guest))
+
+    # UDP
+
+    def reply(self, packet: IPv4, datagram: Udp, now: int) -> bool:
+        """A guest's datagram: True if it went to a peer of a forwarded port, whose it is then."""
+        guest = Endpoint(packet.source, datagram.source_port)
+        peer = self._by_guest.get((guest, Endpoint(packet.destination, datagram.destination_port)))
+        if peer is None:
+            return False
+        self._peers.use((peer.forward, peer.address), now)
+        peer.last_reply = Quotation.of(packet)
+        try:
+            peer.socket.send_to(datagram.payload, peer.address)
+            peer.sent += len(datagram.payload)
+        except HostError as error:
+            self._realm.counters["udp-refused"] += 1
+            self._realm.refused(error, guest, peer.visible.address)
+            self._realm.unreachable(peer.last_reply, error.errno or 0, now)
+        return True
+
+    def _arrived(self, forward: Forward, socket: DatagramSocket, data: bytes, source: Endpoint, now: int) -> None:
+        if forward not in self._sockets:
+            return  # removed while this waited
+        peer = self._peers.use((forward, source), now) or self._meet(forward, socket, source, now)
+        if peer is None:
+            self._realm.counters["udp-no-port"] += 1
+            return
+        peer.received += len(data)
+        self._realm.send_udp(peer.visible, forward.guest, data, now)
+
+    def _meet(self, forward: Forward, socket: DatagramSocket, source: Endpoint, now: int) -> _Peer | None:
+        visible = self._free_port(forward.guest, self._realm.to_guest(source))
+        if visible is None:
+            return None
+        peer = _Peer(forward, socket, source, visible)
+        evicted = self._peers.add((forward, source), peer, now)
+        if evicted is not None:
+            self._realm.counters["udp-evicted"] += 1
+            self._forget(evicted)
+        self._by_guest[forward.guest, visible] = peer
+        return peer
+
+    def _free_port(self, guest: Endpoint, wanted: Endpoint) -> Endpoint | None:
+        ports = (wanted.port, *range(_FIRST_EPHEMERAL, _FIRST_EPHEMERAL + _EPHEMERAL_PORTS))
+        candidates = (Endpoint(wanted.address, port) for port in ports)
+        return next((each for each in candidates if (guest, each) not in self._by_guest), None)
+
+    def _forget(self, peer: _Peer) -> None:
+        self._by_guest.pop((peer.forward.guest, peer.visible), None)
+
+    def _failed(self, forward: Forward, error: int, address: Endpoint, now: int) -> None:
+        peer = self._peers.get((forward, address))
+        if peer is not None and peer.last_reply is not None:
+            self._realm.counters["udp-unreachable"] += 1
+            self._realm.unreachable(peer.last_reply, error, now)
+
+    def flows(self) -> list[Flow]:
+        return [
+            Flow("udp", "active", peer.forward.guest, peer.visible, peer.sent, peer.received) for peer in self._peers
+        ]
+
+    def deadline(self) -> int | None:
+        return self._peers.deadline()
+
+    def expire(self, now: int) -> None:
+        for peer in self._peers.expire(now):
+            self._forget(peer)
+
+    def close(self) -> None:
+        """Close every listener and socket."""
+        for socket in self._sockets.values():
+            socket.close()
+        self._sockets.clear()

@@ -1,0 +1,136 @@
+"""ICMP of a user-mode network: echo.
+
+The network's own addresses answer echo requests themselves. Beyond, a request leaves through one of the host's ping sockets,
+one for each guest and identifier, and what comes back gets the guest's identifier again and the address that was pinged as its
+source. An error that comes back instead (unreachable, time exceeded) becomes an error about the guest's own datagram, from the
+router that sent it; so traceroute by ICMP works, as far as the host's sockets tell.
+
+Where ping_group_range grants the host no ping socket, the guest is told so: destination unreachable, communication administratively
+prohibited (code 13, RFC 1812 5.2.7.1). The counter `ping-forbidden` and `refusals` say it on our side.
+
+A session lives for 60 s after its last request (RFC 5508 REQ-1), with the last 64 requests that were not answered. Other
+messages than echo requests are counted and dropped: a host's sockets cannot carry them.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, field
+from functools import partial
+from ipaddress import IPv4Address
+from typing import Final
+
+from netemu.errors import HostError
+from netemu.io.host import PingSocket
+from netemu.net.clock import SECOND
+from netemu.user.flow import Flow
+from netemu.user.idle import IdleTable
+from netemu.user.realm import Quotation, Realm
+from netemu.wire.address import Endpoint
+from netemu.wire.icmpv4 import IcmpType, Icmpv4
+from netemu.wire.ipv4 import IPv4, Protocol
+
+__all__ = ["EchoService"]
+
+SESSION_TIMEOUT: Final = 60 * SECOND  # RFC 5508 REQ-1
+_SESSIONS: Final = 64
+_PENDING: Final = 64
+_FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM})
+
+
+@dataclass(slots=True)
+class _Session:
+    guest: IPv4Address
+    identifier: int
+    socket: PingSocket
+    pending: dict[int, Quotation] = field(default_factory=dict)  # by sequence number, the oldest first
+    sent: int = 0
+    received: int = 0
+
+
+class EchoService:
+    """Answers and forwards echo requests."""
+
+    def __init__(self, realm: Realm) -> None:
+        self._realm = realm
+        self._sessions: IdleTable[tuple[IPv4Address, int], _Session] = IdleTable(_SESSIONS, SESSION_TIMEOUT)
+
+    def receive(self, packet: IPv4, now: int) -> None:
+        """A guest's ICMP message; raises `WireError`."""
+        message = Icmpv4.parse(packet.payload)
+        if message.type != IcmpType.ECHO_REQUEST:
+            self._realm.counters["icmp-ignored"] += 1
+        elif self._realm.lan.is_own(packet.destination):
+            reply = Icmpv4.echo_reply(message.identifier, message.sequence, message.payload)
+            self._realm.lan.datagram(packet.destination, packet.source, Protocol.ICMP, reply.pack(), now)
+        elif self._realm.options.restrict:
+            self._realm.counters["restricted"] += 1
+            self._realm.unreachable(Quotation.of(packet), errno.EACCES, now)
+        else:
+            self._forward(packet, message, now)
+
+    def flows(self) -> list[Flow]:
+        return [
+            Flow("icmp", "active", Endpoint(session.guest, session.identifier), None, session.sent, session.received)
+            for session in self._sessions
+        ]
+
+    def deadline(self) -> int | None:
+        return self._sessions.deadline()
+
+    def expire(self, now: int) -> None:
+        for session in self._sessions.expire(now):
+            session.socket.close()
+
+    def close(self) -> None:
+        for session in self._sessions:
+            session.socket.close()
+
+    def _forward(self, packet: IPv4, message: Icmpv4, now: int) -> None:
+        quotation = Quotation.of(packet)
+        try:
+            session = self._session(packet.source, message.identifier, now)
+            session.socket.send_echo(packet.destination, message.sequence, message.payload, packet.ttl - 1)
+        except HostError as error:
+            self._realm.counters["ping-forbidden" if error.errno in _FORBIDDEN else "ping-failed"] += 1
+            self._realm.refused(error, Endpoint(packet.source, message.identifier), packet.destination)
+            self._realm.unreachable(quotation, error.errno or 0, now)
+            return
+        session.sent += len(message.payload)
+        session.pending.pop(message.sequence, None)
+        if len(session.pending) >= _PENDING:
+            del session.pending[next(iter(session.pending))]
+        session.pending[message.sequence] = quotation
+
+    def _session(self, guest: IPv4Address, identifier: int, now: int) -> _Session:
+        session = self._sessions.use((guest, identifier), now)
+        if session is not None:
+            return session
+        realm, socket = self._realm, self._realm.host.open_ping()
+        session = _Session(guest, identifier, socket)
+        socket.on_reply = lambda *reply: realm.post(partial(self._replied, session, *reply))
+        socket.on_error = lambda *error: realm.post(partial(self._failed, session, *error))
+        evicted = self._sessions.add((guest, identifier), session, now)
+        if evicted is not None:
+            realm.counters["ping-evicted"] += 1
+            evicted.socket.close()
+        return session
+
+    def _replied(self, session: _Session, sequence: int, payload: bytes, source: IPv4Address, now: int) -> None:
+        quotation = session.pending.get(sequence)
+        if quotation is None or quotation.head.destination != source:
+            self._realm.counters["ping-unexpected"] += 1
+            return
+        del session.pending[sequence]
+        session.received += len(payload)
+        reply = Icmpv4.echo_reply(session.identifier, sequence, payload)
+        self._realm.lan.datagram(source, session.guest, Protocol.ICMP, reply.pack(), now)
+
+    def _failed(self, session: _Session, kind: int, code: int, reporter: IPv4Address, sequence: int, now: int) -> None:
+        quotation = session.pending.pop(sequence, None)
+        if quotation is None:
+            self._realm.counters["ping-unexpected"] += 1
+            return
+        # An error from the host's own loopback or network is the gateway's, for a guest has no other router there.
+        source = self._realm.to_guest(Endpoint(reporter, 0)).address
+        self._realm.error(quotation, Icmpv4(kind, code, 0, quotation.octets), now, source)

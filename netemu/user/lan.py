@@ -1,0 +1,136 @@
+"""The guests' side of a user-mode network: its Ethernet address, ARP, fragments, and the frames that wait to be sent.
+
+The network is one station with one MAC address, `52:55:` and the gateway's IPv4 address (libslirp's, which gives the other
+addresses MACs of their own but sends from this one). It answers ARP for its own addresses only: other addresses belong to
+guests that may be beside each other on a hub, so there is no proxy ARP. Guests are found by ARP like any neighbour, each at its
+own address.
+
+Datagrams larger than the MTU are cut, those that must not be are counted (`not-fragmented`). Frames wait in a bounded queue for
+`transmit`; what does not fit is counted (`output-full`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
+from typing import Final
+
+from netemu.errors import HostError
+from netemu.net.port import Frame
+from netemu.stack.fragments import fragment
+from netemu.stack.neighbour import Conflict, NeighbourCache, Resolved, SendArp
+from netemu.user.options import UserOptions
+from netemu.wire.address import MacAddress
+from netemu.wire.arp import Arp
+from netemu.wire.ether import Ethernet, EtherType, pad
+from netemu.wire.fields import ANY_IPV4
+from netemu.wire.ipv4 import IPv4
+
+__all__ = ["Lan"]
+
+_OUTPUT_LIMIT: Final = 4096  # frames
+
+
+class Lan:
+    """Sends datagrams to guests. `on_unreachable` gets each one whose guest does not answer ARP."""
+
+    def __init__(
+        self,
+        options: UserOptions,
+        counters: Counter[str],
+        identification: int,
+        on_unreachable: Callable[[IPv4, int], None],
+    ) -> None:
+        self.mac = MacAddress(b"\x52\x55" + options.host.packed)
+        self._options = options
+        self._own = frozenset(options.own_addresses)
+        self._counters = counters
+        self._identification = identification
+        self._on_unreachable = on_unreachable
+        self._neighbours: NeighbourCache[IPv4] = NeighbourCache(self.mac, self._own.__contains__)
+        self._neighbours.counters = counters
+        self._output: deque[Frame] = deque()
+
+    def is_own(self, address: IPv4Address) -> bool:
+        """One of the network's addresses."""
+        return address in self._own
+
+    def receive_arp(self, packet: Arp, now: int) -> None:
+        """Learn and answer; a sender that is no host of this network is counted and ignored."""
+        if packet.sender_ip not in self._options.net and packet.sender_ip != ANY_IPV4:
+            self._counters["arp-foreign"] += 1
+            return
+        self._neighbours.receive(packet, now)
+        self._run_events(now)
+
+    def datagram(
+        self,
+        source: IPv4Address,
+        destination: IPv4Address,
+        protocol: int,
+        payload: bytes,
+        now: int,
+        *,
+        dont_fragment: bool = False,
+    ) -> None:
+        """Send a datagram of our own to the guest that has the address `destination`."""
+        identification = self.next_identification()
+        self.send(
+            IPv4(source, destination, protocol, payload, identification=identification, dont_fragment=dont_fragment), now
+        )
+
+    def next_identification(self) -> int:
+        """A number that none of the last 65,535 datagrams had (RFC 791 3.2, RFC 6864 4)."""
+        self._identification = (self._identification + 1) & 0xFFFF
+        return self._identification
+
+    def send(self, packet: IPv4, now: int) -> None:
+        """Send to the guest that has the destination address, cut to the MTU."""
+        try:
+            pieces = fragment(packet, self._options.mtu)
+        except HostError:
+            self._counters["not-fragmented"] += 1
+            return
+        for piece in pieces:
+            mac = self._neighbours.resolve(piece.destination, self._options.host, piece, now)
+            if mac is not None:
+                self.send_to(piece, mac)
+        self._run_events(now)
+
+    def send_to(self, packet: IPv4, mac: MacAddress) -> None:
+        """Send in a frame to `mac`, without asking anybody."""
+        self._put(Ethernet(mac, self.mac, EtherType.IPV4, packet.pack()))
+
+    def transmit(self) -> Iterator[Frame]:
+        """The frames that wait, and those added meanwhile."""
+        while self._output:
+            yield self._output.popleft()
+
+    def deadline(self) -> int | None:
+        return self._neighbours.deadline()
+
+    def expire(self, now: int) -> None:
+        self._neighbours.expire(now)
+        self._run_events(now)
+
+    def _put(self, frame: Ethernet) -> None:
+        if len(self._output) >= _OUTPUT_LIMIT:
+            self._counters["output-full"] += 1
+        else:
+            self._output.append(pad(frame.pack()))
+
+    def _run_events(self, now: int) -> None:
+        for event in self._neighbours.events():
+            match event:
+                case SendArp():
+                    self._put(Ethernet(event.destination, self.mac, EtherType.ARP, event.arp.pack()))
+                case Resolved():
+                    for packet in event.packets:
+                        self.send_to(packet, event.mac)
+                case Conflict():
+                    self._counters["address-conflict"] += 1
+                case _:
+                    self._counters["guest-unreachable"] += len(event.packets)
+                    for packet in event.packets:
+                        self._on_unreachable(packet, now)

@@ -1,0 +1,116 @@
+"""The DHCP server's lease table: which address of the pool belongs to whom, and until when (RFC 2131 4.3.1).
+
+A record is kept for each address that was ever handed out, and never more records than the pool has addresses. A record whose time
+is over, or which was released, stays as the memory of who had the address, so that the client gets the same one again; it gives way
+when no address is left that nobody ever had, the longest idle first.
+
+Clients are told apart by their client identifier, or by their hardware address if they send none (RFC 2131 4.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
+from typing import Final, Literal
+
+from netemu.wire.address import MacAddress
+
+__all__ = ["Lease", "LeaseState", "LeaseTable"]
+
+LeaseState = Literal["offered", "bound", "declined", "released", "expired"]
+
+_HOLDING: Final = frozenset({"offered", "bound", "declined"})
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One record. `client` is what tells the client apart; `expires` is in nanoseconds of the network's clock.
+
+    In the states `offered`, `bound` and `declined` nobody else can have the address.
+    """
+
+    address: IPv4Address
+    client: bytes
+    mac: MacAddress
+    state: LeaseState
+    expires: int
+    hostname: str | None = None
+
+    @property
+    def holds(self) -> bool:
+        """The address is not free."""
+        return self.state in _HOLDING
+
+
+class LeaseTable:
+    """The records of `pool`. Times are nanoseconds."""
+
+    def __init__(self, pool: Sequence[IPv4Address]) -> None:
+        self._pool = tuple(pool)
+        self._leases: dict[IPv4Address, Lease] = {}
+
+    def __iter__(self) -> Iterator[Lease]:
+        return iter(tuple(self._leases.values()))
+
+    def __contains__(self, address: IPv4Address) -> bool:
+        """The address belongs to the pool."""
+        return address in self._pool
+
+    def of_client(self, client: bytes) -> Lease | None:
+        """The client's record, in whatever state but `declined`: an address it refused is not its own."""
+        return next((lease for lease in self._leases.values() if lease.client == client and lease.state != "declined"), None)
+
+    def available_to(self, client: bytes, address: IPv4Address) -> bool:
+        """Nobody but `client` holds `address`, and it is one of the pool's."""
+        lease = self._leases.get(address)
+        if lease is None or not lease.holds:
+            return address in self._pool
+        return lease.client == client and lease.state != "declined"
+
+    def choose(self, client: bytes, requested: IPv4Address | None) -> IPv4Address | None:
+        """The address for a new client, in RFC 2131 4.3.1's order; None: the pool is exhausted.
+
+        That is the one it has or had; then the one it asks for, if that is free; then one that nobody had; then the one
+        that has been free for the longest time.
+        """
+        own = self.of_client(client)
+        if own is not None:
+            return own.address
+        if requested is not None and self.available_to(client, requested):
+            return requested
+        for address in self._pool:
+            if address not in self._leases:
+                return address
+        idle = [lease for lease in self._leases.values() if not lease.holds]
+        return min(idle, key=lambda lease: lease.expires).address if idle else None
+
+    def put(self, lease: Lease) -> None:
+        """Write `lease`; what its client had before is forgotten."""
+        former = self.of_client(lease.client)
+        if former is not None and former.address != lease.address:
+            del self._leases[former.address]
+        self._leases[lease.address] = lease
+
+    def withdraw(self, client: bytes) -> None:
+        """Forget an offer that the client did not take; a lease that it has stays."""
+        lease = self.of_client(client)
+        if lease is not None and lease.state == "offered":
+            del self._leases[lease.address]
+
+    def release(self, lease: Lease, now: int) -> None:
+        """The client gives its address back; the record remembers it."""
+        self._leases[lease.address] = replace(lease, state="released", expires=now)
+
+    def deadline(self) -> int | None:
+        """When the next record's time is over."""
+        return min((lease.expires for lease in self._leases.values() if lease.holds), default=None)
+
+    def expire(self, now: int) -> None:
+        """An offer or a refusal whose time is over is forgotten, a lease is remembered."""
+        for lease in self:
+            if lease.holds and lease.expires <= now:
+                if lease.state == "bound":
+                    self._leases[lease.address] = replace(lease, state="expired")
+                else:
+                    del self._leases[lease.address]

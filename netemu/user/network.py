@@ -1,0 +1,277 @@
+"""The user-mode network: a router, a firewall and a few servers in one engine, behind one Ethernet port.
+
+    guest (10.0.2.15) <----> gateway, firewall, DHCP server (10.0.2.2) <----> the host's sockets
+                        |--> DNS server (10.0.2.3)
+                        |--> kept for an SMB server (10.0.2.4): answers pings, refuses connections
+
+What a frame goes through. Frames for another station are somebody else's (several guests may share the network through a hub).
+ARP goes to the LAN. An IPv4 datagram needs a source in the network (DHCP excepted), is put together if it is a fragment, and
+then is for one of the network's own addresses, or to be forwarded: with a TTL to spend, to an address that is somewhere. Then
+the protocol's service has it.
+
+Guests' datagrams end here and go on through the host's sockets, so IP options and fragmentation are not carried over, and no other
+protocol than TCP, UDP and ICMP echo is (protocol unreachable).
+
+Nothing a guest sends raises or grows anything without bound. What is wrong, or refused by policy, is in `counters`, by reason:
+`malformed-` and the format for what breaks a format's rules. Where the host refused, `refusals` has the last 64 cases in full.
+
+Documents: RFC 1122, RFC 1812 (the router's part), RFC 4787, RFC 5382, RFC 5508 (NAT), RFC 2131, and those of the services.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from netemu.io.host import Host
+from netemu.net.port import Frame
+from netemu.stack.fragments import Reassembler
+from netemu.stack.icmp import is_martian
+from netemu.user.dhcp import DhcpServer
+from netemu.user.dns import DNS_PORT, DnsForwarder
+from netemu.user.flow import Flow, Refusal
+from netemu.user.forward import Forward
+from netemu.user.hostfwd import HostForwards
+from netemu.user.icmp import EchoService
+from netemu.user.lan import Lan
+from netemu.user.leases import Lease
+from netemu.user.options import UserOptions
+from netemu.user.realm import Quotation, Realm
+from netemu.user.tcp import TcpNat
+from netemu.user.udp import UdpNat
+from netemu.wire.address import MacAddress
+from netemu.wire.arp import Arp
+from netemu.wire.dhcpv4 import CLIENT_PORT, SERVER_PORT, Dhcpv4
+from netemu.wire.errors import WireError
+from netemu.wire.ether import Ethernet, EtherType
+from netemu.wire.icmpv4 import Icmpv4, TimeExceededCode
+from netemu.wire.ipv4 import IPv4
+from netemu.wire.ipv4 import Protocol as IpProtocol
+from netemu.wire.udp import Udp
+
+__all__ = ["UserNetwork"]
+
+
+class _Timed(Protocol):
+    """A part with timers."""
+
+    def deadline(self) -> int | None: ...
+    def expire(self, now: int) -> None: ...
+
+
+class UserNetwork:
+    """An `Engine` (netemu.net.engine) that joins guests to `host`. `getrandbits(n)` gives n random bits.
+
+    `wakeup` is called when the host has something for the guests: set it to the pump's `kick`.
+    Raises `HostError` if a forwarded port cannot be had.
+    """
+
+    def __init__(self, options: UserOptions, host: Host, getrandbits: Callable[[int], int]) -> None:
+        self.options = options
+        self.counters: Counter[str] = Counter()
+        self._lan = Lan(options, self.counters, getrandbits(16), self._guest_unreachable)
+        self._realm = Realm(options, host, self._lan, self.counters, getrandbits)
+        self._reassembler = Reassembler()
+        self._reassembler.counters = self.counters
+        self._dhcp = DhcpServer(options, self.counters)
+        self._echo = EchoService(self._realm)
+        self._udp = UdpNat(self._realm)
+        self._dns = DnsForwarder(self._realm)
+        self._tcp = TcpNat(self._realm)
+        self._forwards = HostForwards(self._realm, self._tcp)
+        self._parts: tuple[_Timed, ...] = (
+            self._lan,
+            self._dhcp,
+            self._echo,
+            self._udp,
+            self._dns,
+            self._tcp,
+            self._forwards,
+        )
+        self._by_protocol: dict[int, Callable[[IPv4, int], None]] = {
+            IpProtocol.ICMP: self._echo.receive,
+            IpProtocol.UDP: self._receive_udp,
+            IpProtocol.TCP: self._tcp.receive,
+        }
+        try:
+            for rule in options.hostfwd:
+                self._forwards.add(rule)
+        except BaseException:
+            self.close()
+            raise
+
+    # What it tells of itself
+
+    @property
+    def mac(self) -> MacAddress:
+        """The network's own MAC address."""
+        return self._lan.mac
+
+    @property
+    def wakeup(self) -> Callable[[], None]:
+        return self._realm.wakeup
+
+    @wakeup.setter
+    def wakeup(self, wakeup: Callable[[], None]) -> None:
+        self._realm.wakeup = wakeup
+
+    @property
+    def leases(self) -> tuple[Lease, ...]:
+        """The DHCP server's records, at most one for each address of the pool."""
+        return tuple(self._dhcp.leases)
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """What the host refused, the last 64 of it, oldest first."""
+        return tuple(self._realm.refusals)
+
+    @property
+    def forwards(self) -> tuple[Forward, ...]:
+        return self._forwards.forwards
+
+    def flows(self) -> tuple[Flow, ...]:
+        """Every connection, mapping, ping session and waiting question there is now."""
+        parts = (self._tcp, self._udp, self._forwards, self._echo, self._dns)
+        return tuple(flow for part in parts for flow in part.flows())
+
+    # What it is told
+
+    def add_forward(self, rule: str) -> Forward:
+        """Begin to forward a port (`netemu.user.forward`); raises `LocalError` and `HostError`."""
+        return self._forwards.add(rule)
+
+    def remove_forward(self, forward: Forward) -> None:
+        """Stop to forward a port; its connections go on. Raises `LocalError` if there is no such forward."""
+        self._forwards.remove(forward)
+
+    def close(self) -> None:
+        """Give back every socket of the host's; guests hear nothing more."""
+        for part in (self._forwards, self._tcp, self._udp, self._echo, self._dns):
+            part.close()
+
+    # The engine
+
+    def receive(self, frame: Frame, now: int) -> None:
+        """A frame from the guests."""
+        try:
+            self._receive(Ethernet.parse(frame), now)
+        except WireError as error:
+            self.counters[f"malformed-{error.field.partition('.')[0]}"] += 1
+
+    def transmit(self, now: int) -> Iterator[Frame]:
+        """The frames for the guests: what waits, then what the host's sockets bring."""
+        self._realm.work_off(now)
+        yield from self._lan.transmit()
+        for _ in self._tcp.transmit(now):
+            yield from self._lan.transmit()
+
+    def deadline(self) -> int | None:
+        deadlines = [part.deadline() for part in self._parts]
+        deadlines.append(self._reassembler.deadline())
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def expire(self, now: int) -> None:
+        for part in self._parts:
+            part.expire(now)
+        for first in self._reassembler.expire(now):
+            self._time_exceeded(first, TimeExceededCode.REASSEMBLY, now)
+
+    # From the frame to the service
+
+    def _receive(self, frame: Ethernet, now: int) -> None:
+        if frame.destination != self.mac and not frame.destination.is_multicast:
+            self.counters["other-station"] += 1
+        elif frame.ethertype == EtherType.ARP:
+            self._lan.receive_arp(Arp.parse(frame.payload), now)
+        elif frame.ethertype == EtherType.IPV4:
+            self._receive_ipv4(IPv4.parse(frame.payload), now, broadcast=frame.destination.is_multicast)
+        else:
+            self.counters["ethertype-ignored"] += 1
+
+    def _receive_ipv4(self, packet: IPv4, now: int, *, broadcast: bool) -> None:
+        if self._is_to_all(packet):
+            self._receive_broadcast(packet, now)
+        elif broadcast:
+            self.counters["broadcast-frame"] += 1  # RFC 1122 3.3.6: a datagram for one in a frame for all
+        elif not self._is_guest(packet):
+            self.counters["source-refused"] += 1
+        elif (whole := self._reassembler.receive(packet, now)) is not None and self._may_pass(whole, now):
+            self._deliver(whole, now)
+
+    def _is_to_all(self, packet: IPv4) -> bool:
+        everybody = self.options.net.broadcast_address
+        return packet.destination == everybody or packet.destination.is_multicast or int(packet.destination) == 0xFFFFFFFF
+
+    def _is_guest(self, packet: IPv4) -> bool:
+        net, source = self.options.net, packet.source
+        unusable = (net.network_address, net.broadcast_address)
+        return source in net and source not in unusable and not self._lan.is_own(source)
+
+    def _may_pass(self, packet: IPv4, now: int) -> bool:
+        """Is this datagram for us, or for an address to which it can be forwarded?"""
+        if self._lan.is_own(packet.destination):
+            return True
+        if is_martian(int(packet.destination)):
+            self.counters["destination-refused"] += 1
+            return False
+        if packet.destination in self.options.net:
+            self.counters["same-link"] += 1  # a guest's neighbour, whom it can ask itself
+            self._realm.unreachable(Quotation.of(packet), errno.EHOSTUNREACH, now)
+            return False
+        if packet.ttl <= 1:
+            self.counters["ttl-exceeded"] += 1
+            self._time_exceeded(packet, TimeExceededCode.TTL, now)
+            return False
+        return True
+
+    def _deliver(self, packet: IPv4, now: int) -> None:
+        handler = self._by_protocol.get(packet.protocol)
+        if handler is None:
+            self.counters["protocol-unknown"] += 1
+            self._realm.unreachable(Quotation.of(packet), errno.ENOPROTOOPT, now)
+        else:
+            handler(packet, now)
+
+    def _receive_broadcast(self, packet: IPv4, now: int) -> None:
+        """Only DHCP is for everybody here."""
+        if packet.protocol == IpProtocol.UDP and not packet.is_fragment:
+            datagram = Udp.parse(packet.payload, packet.source, packet.destination)
+            if datagram.destination_port == SERVER_PORT:
+                self._receive_dhcp(datagram, now)
+                return
+        self.counters["broadcast-ignored"] += 1
+
+    def _receive_udp(self, packet: IPv4, now: int) -> None:
+        datagram = Udp.parse(packet.payload, packet.source, packet.destination)
+        destination, port = packet.destination, datagram.destination_port
+        if self._forwards.reply(packet, datagram, now):
+            return
+        if destination == self.options.host and port == SERVER_PORT:
+            self._receive_dhcp(datagram, now)
+        elif destination == self.options.dns and port == DNS_PORT:
+            self._dns.receive(packet, datagram, now)
+        elif destination == self.options.host or not self._lan.is_own(destination):
+            self._udp.receive(packet, datagram, now)
+        else:
+            self.counters["udp-closed-port"] += 1
+            self._realm.unreachable(Quotation.of(packet), errno.ECONNREFUSED, now)
+
+    def _receive_dhcp(self, datagram: Udp, now: int) -> None:
+        reply = self._dhcp.receive(Dhcpv4.parse(datagram.payload), now)
+        if reply is not None:
+            host, identification = self.options.host, self._lan.next_identification()
+            payload = Udp(SERVER_PORT, CLIENT_PORT, reply.message.pack()).pack(host, reply.destination)
+            packet = IPv4(host, reply.destination, IpProtocol.UDP, payload, identification=identification)
+            self._lan.send_to(packet, reply.mac)
+
+    # What guests are told
+
+    def _time_exceeded(self, packet: IPv4, code: TimeExceededCode, now: int) -> None:
+        quotation = Quotation.of(packet)
+        self._realm.error(quotation, Icmpv4.time_exceeded(code, quotation.octets), now)
+
+    def _guest_unreachable(self, packet: IPv4, now: int) -> None:
+        if packet.protocol == IpProtocol.TCP:
+            self._tcp.guest_unreachable(packet, now)

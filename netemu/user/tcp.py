@@ -1,0 +1,320 @@
+"""TCP of a user-mode network: each guest connection ends here, and goes on as a connection of the host's (RFC 5382).
+
+A flow is a `TcpConnection` to the guest and a stream of the host's. The stream is the connection's source and sink: what the host
+has not taken is not acknowledged to the guest, and what the guest has not acknowledged stays in the host's socket. So back
+pressure, half-closes and resets pass through in both directions without a buffer between.
+
+Outwards, a guest's SYN opens the host's stream first, and the SYN-ACK is sent when that is connected. If it fails the guest learns
+what it would have learnt on a real network:
+
+    ECONNREFUSED                  RST
+    ENETUNREACH, ENETDOWN         ICMP destination unreachable, code 0 (net)
+    EHOSTUNREACH                  ICMP destination unreachable, code 1 (host)
+    EACCES, EPERM                 ICMP destination unreachable, code 13 (communication administratively prohibited)
+    ETIMEDOUT                     nothing: nobody answered, and the guest's own timer says so
+    anything else                 RST, for the host cannot help (no descriptors, no port)
+
+Inwards there is no way but a forwarded port: `forward` opens a connection to the guest for a stream that the host accepted. Its
+peer is seen by the guest as it is, or as the gateway where it came over loopback.
+
+At most 1024 flows at a time, of which 128 may be half open; of those the oldest gives way. A full table refuses no old flow for
+a new one, except those in TIME-WAIT. A guest that is silent for two hours is probed (RFC 9293 3.8.4), and its flow ends if it
+is gone.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from netemu.errors import HostError
+from netemu.net.clock import SECOND
+from netemu.net.sockets import StreamSocket
+from netemu.stack.deadlines import Deadlines
+from netemu.stack.tcp import State, TcpConfig, TcpConnection, reply_to_unknown
+from netemu.stack.tcp.state import HANDSHAKE
+from netemu.user.dns import DNS_PORT
+from netemu.user.flow import Flow
+from netemu.user.realm import Quotation, Realm
+from netemu.wire.address import Endpoint
+from netemu.wire.ipv4 import MINIMUM_HEADER_LENGTH, IPv4, Protocol
+from netemu.wire.tcp import ACK, RST, SYN, Tcp
+from netemu.wire.tcp import MINIMUM_HEADER_LENGTH as TCP_HEADER_LENGTH
+
+__all__ = ["TcpNat"]
+
+_FLOWS: Final = 1024
+_HALF_OPEN: Final = 128
+_KEEPALIVE_IDLE: Final = 7200 * SECOND  # RFC 9293 3.8.4: two hours at least
+_FIRST_EPHEMERAL: Final = 49152  # RFC 6335 6
+_EPHEMERAL_BITS: Final = 14
+
+_TOLD_BY_ICMP: Final = frozenset(
+    {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM}
+)
+
+_Key = tuple[Endpoint, Endpoint]  # the guest, and its peer as the guest knows it
+
+
+class _Stream:
+    """The host's stream as a connection's source and sink, with a count of what passed."""
+
+    __slots__ = ("_stream", "available", "finish", "read_into", "received", "room", "sent")
+
+    def __init__(self, stream: StreamSocket) -> None:
+        self._stream = stream
+        self.available = stream.available
+        self.read_into = stream.read_into
+        self.room = stream.room
+        self.finish = stream.finish
+        self.sent = 0
+        self.received = 0
+
+    @property
+    def eof(self) -> bool:
+        return self._stream.eof
+
+    def discard(self, count: int) -> None:
+        self.received += count
+        self._stream.discard(count)
+
+    def offer(self, data: bytes | memoryview) -> int:
+        taken = self._stream.offer(data)
+        self.sent += taken
+        return taken
+
+
+@dataclass(slots=True, eq=False)
+class _Flow:
+    key: _Key
+    stream: StreamSocket
+    octets: _Stream
+    connection: TcpConnection
+    asked: Quotation | None  # the guest's SYN, while the host's side is not connected
+
+    @property
+    def state(self) -> str:
+        return self.connection.state.value if self.asked is None else "CONNECTING"
+
+    @property
+    def half_open(self) -> bool:
+        return self.connection.state in HANDSHAKE
+
+
+class TcpNat:
+    """The TCP flows of one network. Counters: `tcp-` and what happened."""
+
+    def __init__(self, realm: Realm) -> None:
+        self._realm = realm
+        mss = max(realm.options.mtu - MINIMUM_HEADER_LENGTH - TCP_HEADER_LENGTH, 48)
+        self._config = TcpConfig(mss=mss, keepalive_idle_ns=_KEEPALIVE_IDLE)
+        self._flows: dict[_Key, _Flow] = {}
+        self._half_open: dict[_Flow, None] = {}  # the oldest first
+        self._changed: dict[_Flow, None] = {}
+        self._timers: Deadlines[_Flow] = Deadlines()
+
+    # From the guests
+
+    def receive(self, packet: IPv4, now: int) -> None:
+        """A guest's segment; raises `WireError`."""
+        segment = Tcp.parse(packet.payload, packet.source, packet.destination)
+        guest = Endpoint(packet.source, segment.source_port)
+        key = (guest, Endpoint(packet.destination, segment.destination_port))
+        flow = self._flows.get(key)
+        if flow is not None and flow.connection.accepts_new_incarnation(segment, now):
+            self._remove(flow)
+            flow = None
+        if flow is not None:
+            flow.connection.receive(segment, now)
+            self._changed[flow] = None
+        elif segment.flags & (SYN | ACK | RST) == SYN:
+            self._open(key, packet, segment, now)
+        else:
+            self._realm.counters["tcp-unknown"] += 1
+            self._refuse(key, segment, now)
+
+    def guest_unreachable(self, packet: IPv4, now: int) -> None:
+        """A segment of ours found no guest."""
+        ports = packet.payload
+        remote = Endpoint(packet.source, int.from_bytes(ports[:2], "big"))
+        flow = self._flows.get((Endpoint(packet.destination, int.from_bytes(ports[2:4], "big")), remote))
+        if flow is not None:
+            flow.connection.unreachable(errno.EHOSTUNREACH, now)
+            self._changed[flow] = None
+
+    def _open(self, key: _Key, packet: IPv4, syn: Tcp, now: int) -> None:
+        """A connection outwards."""
+        realm = self._realm
+        guest, remote = key
+        target = self._target(remote)
+        if realm.options.restrict or target is None:
+            realm.counters["restricted" if realm.options.restrict else "tcp-refused"] += 1
+            self._refuse(key, syn, now)
+            return
+        if not self._make_room():
+            return  # the guest asks again
+        try:
+            stream = realm.host.open_stream(target)
+        except HostError as error:
+            realm.counters["tcp-host-failed"] += 1
+            realm.refused(error, guest, remote.address)
+            self._refuse(key, syn, now)
+            return
+        flow = self._add(key, stream, Quotation.of(packet))
+        flow.connection.open_passive(syn, now, defer=True)
+        self._begin(flow)
+
+    def _target(self, remote: Endpoint) -> Endpoint | None:
+        """Where on the host's side a guest's `remote` is; None: nobody listens there."""
+        options, host = self._realm.options, self._realm.host
+        if remote == Endpoint(options.dns, DNS_PORT):
+            return next(iter(host.nameservers()), None)
+        if remote.address == options.host or not self._realm.lan.is_own(remote.address):
+            return Endpoint(self._realm.to_host(remote.address), remote.port)
+        return None
+
+    def _refuse(self, key: _Key, segment: Tcp, now: int) -> None:
+        reply = reply_to_unknown(segment)
+        if reply is not None:
+            self._send(key, reply, now)
+
+    # From the host
+
+    def forward(self, stream: StreamSocket, guest: Endpoint, now: int) -> None:
+        """A connection inwards, for a stream that the host accepted on a forwarded port."""
+        remote = self._free_remote(guest, self._realm.to_guest(stream.remote))
+        if remote is None or not self._make_room():
+            stream.abort()
+            return
+        flow = self._add((guest, remote), stream, None)
+        flow.connection.open_active(now)
+        self._begin(flow)
+
+    def _free_remote(self, guest: Endpoint, remote: Endpoint) -> Endpoint | None:
+        """`remote`, or the same address with another port if the guest has a connection with that one; None: all are taken."""
+        if (guest, remote) not in self._flows:
+            return remote
+        begin = self._realm.getrandbits(_EPHEMERAL_BITS)
+        for number in range(1 << _EPHEMERAL_BITS):
+            port = _FIRST_EPHEMERAL + (begin + number) % (1 << _EPHEMERAL_BITS)
+            candidate = Endpoint(remote.address, port)
+            if (guest, candidate) not in self._flows:
+                return candidate
+        return None
+
+    # The table
+
+    def _make_room(self) -> bool:
+        if len(self._half_open) >= _HALF_OPEN:
+            self._realm.counters["tcp-half-open-evicted"] += 1
+            self._remove(next(iter(self._half_open)))
+        if len(self._flows) < _FLOWS:
+            return True
+        for flow in self._flows.values():
+            if flow.connection.state is State.TIME_WAIT:
+                self._remove(flow)
+                return True
+        self._realm.counters["tcp-table-full"] += 1
+        return False
+
+    def _add(self, key: _Key, stream: StreamSocket, asked: Quotation | None) -> _Flow:
+        guest, remote = key
+        octets = _Stream(stream)
+        connection = TcpConnection(
+            self._config, remote, guest, octets, octets, self._realm.getrandbits(32), self._realm.getrandbits(32)
+        )
+        return _Flow(key, stream, octets, connection, asked)
+
+    def _begin(self, flow: _Flow) -> None:
+        self._flows[flow.key] = flow
+        self._half_open[flow] = None
+        self._changed[flow] = None
+        flow.stream.on_change = lambda: self._stream_changed(flow)
+
+    def _stream_changed(self, flow: _Flow) -> None:
+        self._changed[flow] = None
+        self._realm.wakeup()
+
+    def _remove(self, flow: _Flow) -> None:
+        """Forget a flow; the host's stream ends as the guest's connection did."""
+        del self._flows[flow.key]
+        self._half_open.pop(flow, None)
+        self._changed.pop(flow, None)
+        self._timers.set(flow, None)
+        flow.stream.on_change = None
+        if flow.connection.error or flow.connection.state not in (State.CLOSED, State.TIME_WAIT):
+            flow.stream.abort()
+        else:
+            flow.stream.close()
+
+    # Both directions
+
+    def transmit(self, now: int) -> Iterator[None]:
+        """Advance each flow that changed; the segments are with the LAN after each step."""
+        while self._changed:
+            changed, self._changed = self._changed, {}
+            for flow in changed:
+                if self._flows.get(flow.key) is flow:
+                    self._advance(flow, now)
+                    yield
+
+    def _advance(self, flow: _Flow, now: int) -> None:
+        connection, stream = flow.connection, flow.stream
+        if flow.asked is not None and connection.state is not State.CLOSED:
+            if stream.error:
+                self._connect_failed(flow, flow.asked, now)
+                return
+            if stream.connected:
+                flow.asked = None
+                connection.accept(now)
+        if flow.asked is None:
+            if stream.error and connection.state is not State.CLOSED:
+                self._realm.counters["tcp-host-reset"] += 1
+                connection.abort(now)
+            connection.sink_ready(now)
+        for segment in connection.transmit(now):
+            self._send(flow.key, segment, now)
+        if connection.state is State.CLOSED:
+            self._remove(flow)
+            return
+        if not flow.half_open:
+            self._half_open.pop(flow, None)
+        self._timers.set(flow, connection.deadline())
+
+    def _connect_failed(self, flow: _Flow, asked: Quotation, now: int) -> None:
+        error = flow.stream.error
+        self._realm.counters[f"tcp-{errno.errorcode.get(error, str(error)).lower()}"] += 1
+        if error in _TOLD_BY_ICMP:
+            self._realm.unreachable(asked, error, now)
+        elif error != errno.ETIMEDOUT:
+            flow.connection.abort(now)
+            for segment in flow.connection.transmit(now):
+                self._send(flow.key, segment, now)
+        self._remove(flow)
+
+    def _send(self, key: _Key, segment: Tcp, now: int) -> None:
+        guest, remote = key
+        payload = segment.pack(remote.address, guest.address)
+        self._realm.lan.datagram(remote.address, guest.address, Protocol.TCP, payload, now, dont_fragment=True)
+
+    def flows(self) -> list[Flow]:
+        return [
+            Flow("tcp", flow.state, *flow.key, flow.octets.sent, flow.octets.received) for flow in self._flows.values()
+        ]
+
+    def deadline(self) -> int | None:
+        return self._timers.first()
+
+    def expire(self, now: int) -> None:
+        for flow in self._timers.due(now):
+            flow.connection.expire(now)
+            self._changed[flow] = None
+
+    def close(self) -> None:
+        """Reset every flow on the host's side; guests are not told, as when a machine is switched off."""
+        for flow in list(self._flows.values()):
+            flow.stream.on_change = None
+            flow.stream.abort()
+        self._flows.clear()

@@ -1,0 +1,136 @@
+"""UDP of a user-mode network: address and port translation onto the host's sockets (RFC 4787).
+
+Each guest endpoint gets one socket, whatever it talks to (endpoint-independent mapping, REQ-1), with the guest's own port if
+the host has it free. A mapping ends 300 s after its last datagram in either direction (REQ-5 and REQ-6: at least two minutes,
+refreshed by what goes out), or when 1024 others were used since.
+
+What comes in passes only from an address that the guest has sent to through this mapping (address-dependent filtering, REQ-8): the
+network is a firewall for what nobody asked for. A reply comes from the endpoint that the guest used: the gateway, where
+that stands for the host's loopback.
+
+When the host learns that a datagram went nowhere, the guest gets the ICMP error about that datagram: port unreachable from the
+address the guest had sent to, the others from the gateway. Broadcast and multicast are not carried.
+"""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from netemu.errors import HostError
+from netemu.net.clock import SECOND
+from netemu.net.sockets import DatagramSocket
+from netemu.user.flow import Flow
+from netemu.user.idle import IdleTable
+from netemu.user.realm import Quotation, Realm
+from netemu.wire.address import Endpoint
+from netemu.wire.fields import ANY_IPV4
+from netemu.wire.ipv4 import IPv4
+from netemu.wire.udp import Udp
+
+__all__ = ["MAPPING_TIMEOUT", "UdpNat"]
+
+MAPPING_TIMEOUT: Final = 300 * SECOND  # RFC 4787 REQ-5: two minutes at least, five recommended
+_MAPPINGS: Final = 1024
+_REMOTES: Final = 64  # of one mapping: whom it lets in, and whose errors it can report
+
+
+@dataclass(slots=True)
+class _Mapping:
+    guest: Endpoint
+    socket: DatagramSocket
+    remotes: dict[Endpoint, Quotation] = field(default_factory=dict)  # the last datagram to each, the longest idle first
+    sent: int = 0
+    received: int = 0
+
+    def admits(self, remote: Endpoint) -> bool:
+        return remote in self.remotes or any(known.address == remote.address for known in self.remotes)
+
+
+class UdpNat:
+    """Carries guests' datagrams to the host and the answers back. Counters: `udp-` and what happened."""
+
+    def __init__(self, realm: Realm) -> None:
+        self._realm = realm
+        self._mappings: IdleTable[Endpoint, _Mapping] = IdleTable(_MAPPINGS, MAPPING_TIMEOUT)
+
+    def receive(self, packet: IPv4, datagram: Udp, now: int) -> None:
+        """A guest's datagram for the gateway or for an address beyond it."""
+        realm = self._realm
+        guest = Endpoint(packet.source, datagram.source_port)
+        remote = Endpoint(packet.destination, datagram.destination_port)
+        quotation = Quotation.of(packet)
+        if realm.options.restrict:
+            realm.counters["restricted"] += 1
+            realm.unreachable(quotation, errno.EACCES, now)
+            return
+        try:
+            mapping = self._mapping(guest, now)
+            mapping.remotes.pop(remote, None)
+            if len(mapping.remotes) >= _REMOTES:
+                del mapping.remotes[next(iter(mapping.remotes))]
+            mapping.remotes[remote] = quotation
+            target = Endpoint(realm.to_host(remote.address), remote.port)
+            mapping.socket.send_to(datagram.payload, target, max(packet.ttl - 1, 1))
+            mapping.sent += len(datagram.payload)
+        except HostError as error:
+            realm.counters["udp-refused"] += 1
+            realm.refused(error, guest, remote.address)
+            realm.unreachable(quotation, error.errno or 0, now)
+
+    def flows(self) -> list[Flow]:
+        return [
+            Flow("udp", "active", mapping.guest, None, mapping.sent, mapping.received) for mapping in self._mappings
+        ]
+
+    def deadline(self) -> int | None:
+        return self._mappings.deadline()
+
+    def expire(self, now: int) -> None:
+        for mapping in self._mappings.expire(now):
+            mapping.socket.close()
+
+    def close(self) -> None:
+        for mapping in self._mappings:
+            mapping.socket.close()
+
+    def _mapping(self, guest: Endpoint, now: int) -> _Mapping:
+        mapping = self._mappings.use(guest, now)
+        if mapping is not None:
+            return mapping
+        realm, socket = self._realm, self._open(guest.port)
+        mapping = _Mapping(guest, socket)
+        socket.on_datagram = lambda data, source: realm.post(partial(self._answered, mapping, data, source))
+        socket.on_error = lambda error, destination: realm.post(partial(self._failed, mapping, error, destination))
+        evicted = self._mappings.add(guest, mapping, now)
+        if evicted is not None:
+            realm.counters["udp-evicted"] += 1
+            evicted.socket.close()
+        return mapping
+
+    def _open(self, port: int) -> DatagramSocket:
+        try:
+            return self._realm.host.open_datagram(Endpoint(ANY_IPV4, port))
+        except HostError:  # in use there, or a port for which the host wants a privilege
+            return self._realm.host.open_datagram(Endpoint(ANY_IPV4, 0))
+
+    def _answered(self, mapping: _Mapping, data: bytes, source: Endpoint, now: int) -> None:
+        remote = self._realm.to_guest(source)
+        if not mapping.admits(remote):
+            self._realm.counters["udp-filtered"] += 1
+            return
+        if self._mappings.use(mapping.guest, now) is not mapping:
+            self._realm.counters["udp-late"] += 1  # the mapping ended while this waited
+            return
+        mapping.received += len(data)
+        self._realm.send_udp(remote, mapping.guest, data, now)
+
+    def _failed(self, mapping: _Mapping, error: int, destination: Endpoint, now: int) -> None:
+        quotation = mapping.remotes.get(self._realm.to_guest(destination))
+        if quotation is None:
+            self._realm.counters["udp-late"] += 1
+            return
+        self._realm.counters["udp-unreachable"] += 1
+        self._realm.unreachable(quotation, error, now)
