@@ -17,10 +17,11 @@ import errno
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal, Protocol
+from typing import Literal
 
 from netemu.errors import HostError, LocalError
 from netemu.io.host import Host
+from netemu.io.stream import Closeable
 from netemu.net.loop import Loop
 from netemu.net.sockets import Address, DatagramSocket, ListenerSocket, StreamSocket, endpoint
 from netemu.wire.address import Endpoint
@@ -39,19 +40,13 @@ _RECORD_TTL = 300  # seconds
 _CHUNK = 65_536
 
 
-class _Closeable(Protocol):
-    """Something that serves until it is closed."""
-
-    def close(self) -> None: ...
-
-
 class ServiceHost(Host):
     """A host on which services can run; `close` ends them."""
 
     def __init__(self, loop: Loop, name: str) -> None:
         self.loop = loop
         self.name = name
-        self._services: list[_Closeable] = []
+        self._services: list[Closeable] = []
 
     def dns_server(self, zone: Mapping[str, str | list[str]], address: Address = "127.0.0.53", port: int = _DNS_PORT) -> DnsServer:
         """Serve `zone` (names to addresses, which may be changed while it serves), and make it a nameserver of this host."""
@@ -109,7 +104,7 @@ class EchoServer:
 
     def __init__(self, host: Host, local: Endpoint, protocol: Literal["tcp", "udp"]) -> None:
         self.counters: Counter[str] = Counter()
-        self._parts: list[_Closeable] = []
+        self._parts: list[Closeable] = []
         if protocol == "tcp":
             listener = host.open_listener(local)
             self.local = listener.local

@@ -49,13 +49,10 @@ class SimStream(BufferedStream):
         self._giving_up = self._loop.call_at(when, lambda: self.refuse(errno.ETIMEDOUT))
 
     def join(self, peer: SimStream) -> None:
-        """The handshake is done; what was finished while it lasted is finished now."""
+        """The handshake is done: these are the two ends of one connection."""
         self._peer, peer._peer = peer, self
-        for end in (self, peer):
-            end.connected = True
-            end._tell()
-            if end._finished:
-                end._send_fin()
+        self._establish()
+        peer._establish()
 
     def refuse(self, error: int) -> None:
         """There will be no connection, or no more."""
@@ -92,7 +89,7 @@ class SimStream(BufferedStream):
             self._giving_up.cancel()
         if self._peer is None or self.error:
             return
-        if reset or self._received:
+        if reset:
             self._peer._fail(errno.ECONNRESET)
         elif not self._finished:
             self._send_fin()

@@ -13,12 +13,19 @@ from __future__ import annotations
 import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import Protocol
 
 from netemu.errors import LocalError
 from netemu.net.loop import Loop
 from netemu.wire.address import Endpoint
 
-__all__ = ["BufferedStream"]
+__all__ = ["BufferedStream", "Closeable"]
+
+
+class Closeable(Protocol):
+    """Something that lives until it is closed; closing it again does nothing."""
+
+    def close(self) -> None: ...
 
 
 class BufferedStream(ABC):
@@ -76,7 +83,7 @@ class BufferedStream(ABC):
 
     def close(self) -> None:
         if not self.closed:
-            self._release(reset=False)
+            self._release(reset=bool(self._received))  # RFC 9293 3.10.4, RFC 1122 4.2.2.13: unread octets are lost, and that shows
             self._shut(errno.EBADF)
 
     def _shut(self, error: int) -> None:
@@ -102,6 +109,13 @@ class BufferedStream(ABC):
     @abstractmethod
     def _release(self, *, reset: bool) -> None:
         """Let go of the connection, by RST or in good order; called once."""
+
+    def _establish(self) -> None:
+        """The handshake is done; what was finished while it lasted is finished now."""
+        self.connected = True
+        self._tell()
+        if self._finished:
+            self._send_fin()
 
     def _fail(self, error: int) -> None:
         """There is no connection (any more), because of `error`; the first error stays."""

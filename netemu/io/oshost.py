@@ -1,0 +1,195 @@
+"""A host made of the operating system's own sockets, never blocking, under a real or a virtual loop.
+
+`OsHost` opens them where the process is; it reaches what the process reaches, so tests keep it to loopback. `NetnsHost` opens them
+inside a private network namespace (a socket stays where it was made) whose loopback interface has the addresses of the
+test's own Internet: nothing sent there can leave it.
+
+Both serve under a virtual loop too; see `netemu.io.watcher` for what that promises.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from ipaddress import AddressValueError, IPv4Address
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+from netemu.errors import HostError, LocalError
+from netemu.io.namespace import Namespace
+from netemu.io.osdatagram import OsDatagram, OsPing
+from netemu.io.osstream import OsListener, OsStream
+from netemu.io.services import DnsServer, ServiceHost
+from netemu.io.stream import Closeable
+from netemu.io.watcher import FdWatcher
+from netemu.net.loop import Loop
+from netemu.net.sockets import Address, endpoint
+from netemu.wire.address import Endpoint
+
+__all__ = ["NetnsHost", "OsHost"]
+
+_BACKLOG = 128
+_DNS_PORT = 53
+_NON_BLOCKING = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+
+_BLACKHOLE = "blackhole"  # the interface's name
+_ROUTE_KINDS = {errno.ENETUNREACH: "throw", errno.EHOSTUNREACH: "unreachable"}  # ip-route(8)
+
+_Part = TypeVar("_Part", bound=Closeable)
+_OpenIn: TypeAlias = Callable[[Callable[[], socket.socket]], socket.socket]
+
+
+class OsHost(ServiceHost):
+    """Real sockets. `open_in` calls the function that makes a socket, in another namespace say; `resolv_conf` is where
+    `nameservers` looks (resolv.conf(5); IPv4 only), behind the servers of `dns_server`.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        *,
+        name: str = "os",
+        open_in: _OpenIn = lambda make: make(),
+        resolv_conf: str = "/etc/resolv.conf",
+    ) -> None:
+        super().__init__(loop, name)
+        self._watcher = FdWatcher(loop)
+        self._open_in = open_in
+        self._resolv_conf = resolv_conf
+        self._open: dict[Closeable, None] = {}
+
+    def open_stream(self, remote: Endpoint, local: Endpoint | None = None) -> OsStream:
+        sock = self._socket(socket.SOCK_STREAM)
+        if local is not None:
+            self._bind(sock, local)
+        error = sock.connect_ex((str(remote.address), remote.port))
+        stream = self._stream(sock, remote)
+        stream.connecting(error)
+        return stream
+
+    def open_listener(self, local: Endpoint) -> OsListener:
+        sock = self._socket(socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._bind(sock, local)
+        try:
+            sock.listen(_BACKLOG)
+        except OSError as error:
+            sock.close()
+            raise HostError(error.errno or errno.EIO, f"listen on {local}") from None
+        return self._keep(OsListener(self.loop, self._watcher, sock, self._stream, self._forget))
+
+    def open_datagram(self, local: Endpoint | None = None) -> OsDatagram:
+        sock = self._socket(socket.SOCK_DGRAM)
+        self._bind(sock, local or Endpoint(IPv4Address(0), 0))
+        return self._keep(OsDatagram(self._watcher, sock, self._forget))
+
+    def open_ping(self) -> OsPing:
+        return self._keep(OsPing(self._watcher, self._socket(socket.SOCK_DGRAM, socket.IPPROTO_ICMP), self._forget))
+
+    def nameservers(self) -> list[Endpoint]:
+        return [*self.served_nameservers(), *_read_nameservers(Path(self._resolv_conf))]
+
+    def close(self) -> None:
+        with self.loop:
+            super().close()
+            while self._open:
+                self._open.popitem()[0].close()
+            self._watcher.close()
+
+    def _socket(self, kind: int, protocol: int = 0) -> socket.socket:
+        try:
+            return self._open_in(lambda: socket.socket(socket.AF_INET, kind | _NON_BLOCKING, protocol))
+        except OSError as error:
+            what = "a ping socket, which net.ipv4.ping_group_range grants" if protocol else "a socket"
+            raise HostError(error.errno or errno.EIO, f"open {what}") from None
+
+    def _bind(self, sock: socket.socket, local: Endpoint) -> None:
+        try:
+            sock.bind((str(local.address), local.port))
+        except OSError as error:
+            sock.close()
+            raise HostError(error.errno or errno.EIO, f"bind {local}") from None
+
+    def _stream(self, sock: socket.socket, remote: Endpoint) -> OsStream:
+        return self._keep(OsStream(self.loop, self._watcher, sock, remote, self._forget))
+
+    def _keep(self, part: _Part) -> _Part:
+        self._open[part] = None
+        return part
+
+    def _forget(self, part: Closeable) -> None:
+        self._open.pop(part, None)
+
+
+class NetnsHost(OsHost):
+    """Real sockets in `namespace`, whose `lo` gets `addresses`. The namespace is its maker's to close.
+
+    `nameservers` is what `nameservers()` ends with, behind the servers of `dns_server`; both are written into the
+    namespace's /etc/resolv.conf, for C libraries that run inside.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        namespace: Namespace,
+        *,
+        name: str = "netns",
+        addresses: Sequence[Address] = ("192.0.2.1",),
+        nameservers: Sequence[Address] = (),
+    ) -> None:
+        super().__init__(loop, name=name, open_in=namespace.call)
+        self.namespace = namespace
+        self._has_blackhole = False
+        self._configured = [endpoint(server, _DNS_PORT) for server in nameservers]
+        for address in addresses:
+            self.add_address(address)
+        self._write_nameservers()
+
+    def add_address(self, address: Address) -> None:
+        """A machine with this address exists."""
+        self.namespace.add_address(f"{endpoint(address, 0).address}/32")
+
+    def unreachable(self, network: str, error: int = errno.ENETUNREACH) -> None:
+        """Packets to `network` are refused at once, with ENETUNREACH or EHOSTUNREACH."""
+        if error not in _ROUTE_KINDS:
+            raise LocalError(f"error {error}: ENETUNREACH or EHOSTUNREACH is allowed")
+        self.namespace.add_route(network, kind=_ROUTE_KINDS[error])
+
+    def blackhole(self, network: str) -> None:
+        """Packets to `network` vanish."""
+        if not self._has_blackhole:
+            self.namespace.add_blackhole(_BLACKHOLE)
+            self._has_blackhole = True
+        self.namespace.add_route(network, link=_BLACKHOLE)
+
+    def set_ping_group_range(self, low: int, high: int) -> None:
+        """Who may open ping sockets from now on: groups `low` to `high`; (1, 0) is nobody."""
+        self.namespace.set_ping_group_range(low, high)
+
+    def dns_server(self, zone: Mapping[str, str | list[str]], address: Address = "127.0.0.53", port: int = _DNS_PORT) -> DnsServer:
+        server = super().dns_server(zone, address, port)
+        self._write_nameservers()
+        return server
+
+    def nameservers(self) -> list[Endpoint]:
+        return [*self.served_nameservers(), *self._configured]
+
+    def _write_nameservers(self) -> None:
+        """resolv.conf(5) has no port numbers."""
+        self.namespace.set_nameservers(str(server.address) for server in self.nameservers() if server.port == _DNS_PORT)
+
+
+def _read_nameservers(path: Path) -> list[Endpoint]:
+    try:
+        text = path.read_text(errors="replace")
+    except OSError:
+        return []
+    found = []
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) > 1 and words[0] == "nameserver":
+            with suppress(AddressValueError):  # IPv6
+                found.append(Endpoint(IPv4Address(words[1]), _DNS_PORT))
+    return found
