@@ -1,0 +1,212 @@
+"""The command line: `netemu conformance`, `netemu bench` and `netemu doctor`.
+
+Exit status: 0 where all is well; 1 where a requirement is broken or the harness broke; 2 for wrong use, with one sentence on
+standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import netemu
+from netemu.errors import LocalError
+
+if TYPE_CHECKING:
+    from pytest_netemu.conformance import Run
+
+__all__ = ["main"]
+
+_OK: Final = 0
+_BROKEN: Final = 1
+_WRONG_USE: Final = 2
+_DEFAULT_WALL: Final = "user-network"
+_DEFAULT_OUT: Final = Path("netemu-report")
+_DEFAULT_RUNS: Final = 10
+
+# What a probe's success lets one do, for `netemu doctor`.
+_ENABLES: Final = {
+    "root": "guests in network namespaces without a user namespace around them, TAP devices",
+    "network-namespaces": "netns guests, and hosts with an Internet of their own",
+    "user-namespaces": "the same without root",
+    "tun": "TAP backends, and guests that need a network device",
+    "kvm": "fast QEMU guests",
+    "ping_group_range": "pings beyond the gateway on the real host",
+    "linux.uml": "User-mode Linux guests",
+    "busybox": "the userland of User-mode Linux guests",
+    "tshark": "an independent reading of captures in the project's own tests",
+    "libslirp": "the libslirp backend",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Wrong use is one sentence, not a screen."""
+        self.exit(_WRONG_USE, f"netemu: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; gives its exit status. `arguments` are the process's unless given."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        return int(chosen.command(chosen))
+    except LocalError as error:
+        print(f"netemu: {error}", file=sys.stderr)
+        return _WRONG_USE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="netemu", description="Play either side of every wall of QEMU's network path, and judge the other.")
+    parser.add_argument("--version", action="version", version=f"netemu {netemu.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    for name, help_, define, command in _COMMANDS:
+        sub = commands.add_parser(name, help=help_, description=help_)
+        define(sub)
+        sub.set_defaults(command=command)
+    return parser
+
+
+# conformance
+
+
+def _define_conformance(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--wall", default=_DEFAULT_WALL, help=f"the wall to judge at ({_DEFAULT_WALL} unless given)")
+    parser.add_argument("--backend", action="append", default=[], metavar="B", help="a backend to judge; repeat it for more")
+    parser.add_argument("--guest", action="append", default=[], metavar="G", help="a guest to judge; repeat it for more")
+    parser.add_argument("--nic", action="append", default=[], metavar="N", help="a NIC between them; repeat it for more")
+    parser.add_argument("--clause", action="append", default=[], metavar="ID", help="only this document, section or requirement")
+    parser.add_argument("--list", action="store_true", help="say what would be judged, and judge nothing")
+    parser.add_argument("--out", type=Path, default=_DEFAULT_OUT, metavar="DIR", help=f"where the report goes ({_DEFAULT_OUT})")
+
+
+def _conformance(chosen: argparse.Namespace) -> int:
+    from pytest_netemu.conformance import package_of, run, select
+
+    package = package_of(chosen.wall)
+    if chosen.list:
+        for check in select(package, chosen.clause):
+            print(f"{check.requirement.id:<32} {check.requirement.level:<12} {check.test}")
+        return _OK
+    with _progress() as plugins:
+        done = run(
+            package,
+            chosen.out,
+            backends=chosen.backend,
+            guests=chosen.guest,
+            nics=chosen.nic,
+            clauses=chosen.clause,
+            plugins=plugins,
+        )
+    _print_verdicts(done)
+    return _BROKEN if done.failed else _OK
+
+
+class _progress:  # noqa: N801 - used as a with-statement's function
+    """A bar on standard error while tests run, if somebody watches; gives the pytest plugins that move it."""
+
+    def __enter__(self) -> list[object]:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        from pytest_netemu import conformance
+
+        self._bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+        self._bar.start()
+        task = self._bar.add_task("checks", total=None)
+        return [conformance.Progress(lambda done, total: self._bar.update(task, completed=done, total=total))]
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._bar.stop()
+
+
+def _print_verdicts(done: Run) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from pytest_netemu.outcomes import BAD, OUTCOMES
+
+    document: dict[str, Any] = done.document
+    console = Console(highlight=False)
+    counts = {entry["id"]: Counter[str]() for entry in document["implementations"]}
+    for result in document["results"]:
+        counts[result["implementation"]][result["outcome"]] += 1
+    names = [name for name in OUTCOMES if any(count[name] for count in counts.values())]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("implementation")
+    for name in names:
+        table.add_column(name, justify="right", style="red" if name in BAD else None)
+    for implementation, count in counts.items():
+        table.add_row(implementation, *(str(count[name]) for name in names))
+    console.print(table)
+    for result in document["results"]:
+        if result["outcome"] in BAD:
+            why = result["why"].partition("\n")[0]
+            line = f"{result['outcome']} {result['requirement']} ({result['implementation']}): {why}"
+            console.print(line, markup=False, soft_wrap=True)
+    console.print(f"report: {done.out / 'index.html'}", soft_wrap=True)
+
+
+# bench
+
+
+def _define_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME", help="fixture, tcp or suite")
+    parser.add_argument("--runs", type=int, default=_DEFAULT_RUNS, metavar="N", help=f"counted runs ({_DEFAULT_RUNS})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the runs there, as SVG")
+
+
+def _bench(chosen: argparse.Namespace) -> int:
+    from netemu.bench import BENCHES, measure, plot
+
+    if chosen.name not in BENCHES:
+        raise LocalError(f"bench {chosen.name!r} is not one of {', '.join(BENCHES)}")
+    if chosen.runs < 1:
+        raise LocalError(f"--runs {chosen.runs}: one run or more is needed")
+    figures = measure(chosen.name, chosen.runs)
+    print(f"{figures.name}: {BENCHES[figures.name].what}: {figures}")
+    if chosen.json:
+        entry = {"name": figures.name, "seconds": figures.seconds, "median": figures.median, "mbit_per_s": figures.rate}
+        chosen.json.write_text(json.dumps(entry, indent=1) + "\n", "utf-8")
+    if chosen.plot:
+        chosen.plot.write_text(plot(figures), "utf-8")
+    return _OK
+
+
+# doctor
+
+
+def _define_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="as JSON, for a program")
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    from netemu.platform import PROBES
+
+    findings = {name: probe() for name, probe in PROBES.items()}
+    if chosen.json:
+        entries = {
+            name: {"works": found.works, "words": found.words, "mend": found.mend, "enables": _ENABLES.get(name, "")}
+            for name, found in findings.items()
+        }
+        print(json.dumps(entries, indent=1))
+        return _OK
+    for name, found in findings.items():
+        print(f"{'yes' if found.works else 'no ':<4}{name:<20}{found.words}")
+        if not found.works:
+            print(f"{'':<24}would enable: {_ENABLES.get(name, 'nothing netemu has yet')}")
+            if found.mend:
+                print(f"{'':<24}to get it:    {found.mend}")
+    return _OK
+
+
+_COMMANDS: Final[tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]], ...]] = (
+    ("conformance", "judge implementations against the documents, and write a report", _define_conformance, _conformance),
+    ("bench", "measure netemu on this machine", _define_bench, _bench),
+    ("doctor", "say what this machine can do for netemu, and how to get the rest", _define_doctor, _doctor),
+)

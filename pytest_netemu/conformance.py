@@ -1,0 +1,151 @@
+"""Running a shipped suite from a program: what `netemu conformance` does.
+
+pytest runs in this process, on the packaged suite and on nothing else: no ini file of the user's, no cache, no options from the
+environment. Its own terminal output is kept back; what is said comes from the report.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from pkgutil import walk_packages
+from typing import Final
+
+import pytest
+
+from netemu.errors import LocalError
+from pytest_netemu.outcomes import BAD
+from pytest_netemu.report.events import Json
+from pytest_netemu.report.recorder import write_views
+from pytest_netemu.requirements import Requirement, catalogue
+from pytest_netemu.suites import WALLS
+
+__all__ = ["Check", "Progress", "Run", "checks", "package_of", "run", "select"]
+
+_USAGE_ERROR: Final = "ERROR: "  # how pytest begins what it has to say to its caller
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One test of a suite and one requirement that it judges."""
+
+    requirement: Requirement
+    module: str
+    test: str
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run: the folded document, where its files are, and pytest's exit status."""
+
+    document: dict[str, Json]
+    out: Path
+    pytest_status: int
+
+    @property
+    def failed(self) -> bool:
+        """A requirement was broken, or the harness was."""
+        outcomes = {result["outcome"] for result in self.document["results"]}  # type: ignore[union-attr, call-overload, index] # the document's shape is the schema's
+        broke = self.pytest_status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+        return broke or not outcomes.isdisjoint(BAD)
+
+
+def package_of(wall: str) -> str:
+    """The package of a wall's suite; a `LocalError` says which walls there are, or that this one has no suite yet."""
+    if wall not in WALLS:
+        raise LocalError(f"wall {wall!r} is not one of {', '.join(WALLS)}")
+    package = WALLS[wall].package
+    if package is None:
+        ready = ", ".join(name for name, entry in WALLS.items() if entry.package)
+        raise LocalError(f"the wall {wall!r} ({WALLS[wall].meets}) has no suite yet; there is one for {ready}")
+    return package
+
+
+def checks(package: str) -> Iterator[Check]:
+    """The checks of a suite in the order of its files, from the marks of its tests."""
+    known = catalogue()
+    suite = import_module(package)
+    for info in sorted(walk_packages(suite.__path__, f"{package}."), key=lambda info: info.name):
+        for name, test in vars(import_module(info.name)).items():
+            if name.startswith("test_"):
+                for mark in getattr(test, "pytestmark", ()):
+                    if mark.name == "netemu_clause":
+                        yield Check(known[mark.kwargs["id"]], info.name, name)
+
+
+def select(package: str, clauses: Sequence[str]) -> list[Check]:
+    """The checks of requirements within one of `clauses` (a document, a section or an id); all if none is given."""
+    found = list(checks(package))
+    chosen: list[Check] = []
+    for clause in clauses:
+        inside = [check for check in found if _within(check.requirement, clause)]
+        if not inside:
+            raise LocalError(f"clause {clause!r}: no check of this wall judges it; --list shows those there are")
+        chosen += [check for check in inside if check not in chosen]
+    return chosen or found
+
+
+def _within(requirement: Requirement, clause: str) -> bool:
+    return requirement.id == clause or requirement.id.startswith((f"{clause}/", f"{clause}."))
+
+
+def run(
+    package: str,
+    out: Path,
+    *,
+    backends: Sequence[str] = (),
+    guests: Sequence[str] = (),
+    nics: Sequence[str] = (),
+    clauses: Sequence[str] = (),
+    plugins: Sequence[object] = (),
+) -> Run:
+    """Run the suite `package` and write the report into `out`. What was asked for wrongly is a `LocalError`."""
+    select(package, clauses)
+    out.mkdir(parents=True, exist_ok=True)
+    arguments = ["--pyargs", package, "-c", os.devnull, "--rootdir", str(out), "-p", "no:cacheprovider", "--netemu-out", str(out)]
+    for flag, values in (("backend", backends), ("guest", guests), ("nic", nics), ("clause", clauses)):
+        arguments += [part for value in values for part in (f"--netemu-{flag}", value)]
+    said = io.StringIO()
+    with _without_addopts(), redirect_stdout(said), redirect_stderr(said):
+        status = int(pytest.main(arguments, plugins=list(plugins)))
+    if status == pytest.ExitCode.USAGE_ERROR:
+        raise LocalError(_usage_error(said.getvalue()))
+    if status == pytest.ExitCode.NO_TESTS_COLLECTED:
+        raise LocalError("no check was left to run; --list shows those there are")
+    return Run(write_views(out / "events.jsonl"), out, status)
+
+
+def _usage_error(said: str) -> str:
+    lines = [line.removeprefix(_USAGE_ERROR) for line in said.splitlines() if line.startswith(_USAGE_ERROR)]
+    return lines[-1] if lines else said.strip()
+
+
+@contextmanager
+def _without_addopts() -> Generator[None]:
+    """The environment's extra options for pytest belong to other runs than this one."""
+    kept = os.environ.pop("PYTEST_ADDOPTS", None)
+    try:
+        yield
+    finally:
+        if kept is not None:
+            os.environ["PYTEST_ADDOPTS"] = kept
+
+
+class Progress:
+    """A pytest plugin that calls `advance(done, all)` after each test."""
+
+    def __init__(self, advance: Callable[[int, int], None]) -> None:
+        self._advance = advance
+        self._done = self._all = 0
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self._all = len(session.items)
+
+    def pytest_runtest_logfinish(self) -> None:
+        self._done += 1
+        self._advance(self._done, self._all)

@@ -1,0 +1,131 @@
+"""One TCP connection of the tester: it keeps the sequence numbers, the check decides every segment.
+
+    peer = TcpPeer(tester, port).connect()                # SYN, SYN+ACK, ACK
+    peer.send(b"hello")                                    # at the right place in the sequence space
+    peer.expect(flags=ACK, acknowledgment=peer.seq)
+    peer.send(b"late", sequence=peer.seq + 100)            # or at any other
+
+`seq` is the next sequence number the tester will send, `ack` the next it wants; `expect` moves `ack` on over what came in
+order, and nothing is acknowledged unless the check says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from typing import Final, Self
+
+from netemu.wire.ipv4 import IPv4, Protocol
+from netemu.wire.tcp import ACK, FIN, PSH, RST, SYN, Tcp, TcpOptions
+from pytest_netemu.tester import Packet, Tester
+
+__all__ = ["TcpPeer"]
+
+_MODULUS: Final = 1 << 32
+_ISN: Final = 1_000_000
+_DEFAULT_OPTIONS: Final = TcpOptions(mss=1460)
+_WINDOW: Final = 65_535
+
+
+class TcpPeer:
+    """The tester's end of a connection to `port` of `remote` (the gateway, which is the host's loopback, unless given)."""
+
+    def __init__(self, tester: Tester, port: int, remote: IPv4Address | None = None, *, local_port: int | None = None) -> None:
+        self.tester = tester
+        self.remote = remote or tester.gateway
+        self.remote_port = port
+        self.local_port = local_port or tester.fresh_port()
+        self.seq = _ISN
+        self.ack = 0
+        self.window = _WINDOW
+        self.last_sent: IPv4 | None = None
+
+    def segment(self, flags: int, payload: bytes = b"", **fields: int | TcpOptions) -> Tcp:
+        """A segment at the current place of the sequence space, unless `fields` of `Tcp` say otherwise."""
+        usual = {
+            "sequence": self.seq,
+            "acknowledgment": self.ack if flags & ACK else 0,
+            "window": self.window,
+        }
+        return Tcp(self.local_port, self.remote_port, flags=flags, payload=payload, **{**usual, **fields})  # type: ignore[arg-type] # Tcp's own fields
+
+    def send(self, payload: bytes = b"", flags: int = ACK, **fields: int | TcpOptions) -> None:
+        """Send a segment; `seq` moves on unless the check gave a `sequence` of its own."""
+        segment = self.segment(flags | PSH if payload else flags, payload, **fields)
+        octets = segment.pack(self.tester.address, self.remote)
+        self.last_sent = self.tester.send_ip(self.tester.ip(self.remote, Protocol.TCP, octets))
+        if "sequence" not in fields:
+            self.seq = (self.seq + segment.segment_length) % _MODULUS
+
+    def expect(self, condition: Callable[[Tcp], bool] | None = None, *, within: float = 1.0, **fields: object) -> Packet:
+        """A segment of this connection with these fields; `ack` moves on if it is the next in order."""
+        __tracebackhide__ = True
+        packet = self.tester.expect(Tcp, condition, within=within, **self._ours(fields))
+        self.take(packet[Tcp])
+        return packet
+
+    def wait(self, condition: Callable[[Tcp], bool] | None = None, *, within: float = 1.0, **fields: object) -> Packet | None:
+        """As `expect`, but None if nothing came."""
+        packet = self.tester.wait(Tcp, condition, within=within, **self._ours(fields))
+        if packet is not None:
+            self.take(packet[Tcp])
+        return packet
+
+    def silence(self, condition: Callable[[Tcp], bool] | None = None, *, within: float = 2.0, **fields: object) -> None:
+        """No such segment of this connection for `within` seconds."""
+        __tracebackhide__ = True
+        self.tester.silence(Tcp, condition, within=within, **self._ours(fields))
+
+    def take(self, segment: Tcp) -> None:
+        """Count a segment as received, if it is the next in order."""
+        if segment.flags & SYN:
+            self.ack = (segment.sequence + 1) % _MODULUS
+        elif segment.sequence == self.ack and not segment.flags & RST:
+            self.ack = (self.ack + segment.segment_length) % _MODULUS
+
+    def connect(self, options: TcpOptions = _DEFAULT_OPTIONS) -> Self:
+        """The three-way handshake, begun by the tester."""
+        __tracebackhide__ = True
+        self.send(flags=SYN, options=options)
+        self.expect(flags=SYN | ACK, acknowledgment=self.seq)
+        self.send()
+        return self
+
+    @classmethod
+    def accept(cls, tester: Tester, port: int, options: TcpOptions = _DEFAULT_OPTIONS, *, within: float = 2.0) -> Self:
+        """The three-way handshake, begun by the other side (a forwarded port): waits for its SYN to `port`."""
+        __tracebackhide__ = True
+        peer = cls.awaited(tester, port, within=within)
+        peer.send(flags=SYN | ACK, options=options)
+        peer.expect(flags=ACK, acknowledgment=peer.seq)
+        return peer
+
+    @classmethod
+    def awaited(cls, tester: Tester, port: int, *, within: float = 2.0) -> Self:
+        """The connection whose SYN to `port` has come and was not answered yet."""
+        __tracebackhide__ = True
+        packet = tester.expect(Tcp, within=within, flags=SYN, destination_port=port)
+        peer = cls(tester, packet[Tcp].source_port, packet[IPv4].source, local_port=port)
+        peer.take(packet[Tcp])
+        return peer
+
+    def receive(self, count: int, *, within: float = 10.0) -> bytes:
+        """`count` octets in order, each segment acknowledged as it comes."""
+        __tracebackhide__ = True
+        received = bytearray()
+        while len(received) < count:
+            segment = self.expect(lambda segment: segment.sequence == self.ack and bool(segment.payload), within=within)[Tcp]
+            received += segment.payload
+            self.send()
+        return bytes(received)
+
+    def finish(self) -> None:
+        """Send FIN."""
+        self.send(flags=FIN | ACK)
+
+    def reset(self) -> None:
+        """Send RST at the place the other side expects."""
+        self.send(flags=RST | ACK)
+
+    def _ours(self, fields: dict[str, object]) -> dict[str, object]:
+        return {"source_port": self.remote_port, "destination_port": self.local_port, **fields}
