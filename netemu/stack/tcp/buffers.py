@@ -40,7 +40,7 @@ class Sink(Protocol):
     """Takes the received octets, in order."""
 
     def room(self) -> int:
-        """How many octets it would take now: the receive window."""
+        """How many octets it would take now: the receive window. Best when it falls only by what was taken."""
         ...
 
     def offer(self, data: bytes | memoryview) -> int:

@@ -91,11 +91,11 @@ class Receiver:
             self.recent = value
             self._recent_at = now
 
-    def hold(self, sequence: int, payload: bytes) -> None:
+    def hold(self, payload: bytes) -> None:
         """Keep text that came with a SYN until the connection is established (RFC 9293 3.10.7.2 and 3.10.7.3)."""
-        view = memoryview(payload)[: self.edge - sequence]
+        view = memoryview(payload)[: self.edge - self.nxt]
         if view:
-            self._reassembly.insert(self.nxt, sequence, view)
+            self._reassembly.insert(self.nxt, self.nxt, view)
 
     def text(self, sequence: int, payload: bytes, now: int) -> bool:
         """Take a segment's text (seventh check); true when it deserves a duplicate ACK of its own, at once."""

@@ -93,6 +93,8 @@ class Sender:
         if self.nxt == self.iss:
             self.nxt = self.max = self.iss + 1
             self._timed = (self.nxt, now)
+        else:
+            self._timed = None  # sent again: which one its ACK means cannot be told (RFC 6298 3)
         self.retransmit_at = now + self.rtt.rto
 
     def establish(self, agreement: Agreement, sequence: int, window: int, measured: int | None, now: int) -> None:
@@ -114,7 +116,7 @@ class Sender:
         self._agree(agreement, syn_lost=syn_lost)
 
     def _agree(self, agreement: Agreement, *, syn_lost: bool) -> None:
-        limit = self._config.segment_limit or self._config.mss
+        limit = self._config.segment_limit or agreement.payload
         self.smss = min(agreement.payload, limit)
         self._sack = agreement.sack
         self._limit = limit
@@ -272,8 +274,9 @@ class Sender:
         the segment and the window go. Tells the source what it may discard.
         """
         flight = self.outstanding
+        advances = number > self.una
         self._unanswered = 0
-        if number > self.una:
+        if advances:
             self._advance(number, flight, measured, now)
         elif not self.wnd:
             self.attempts = 0  # the peer is alive and has no room: not a reason to give up (RFC 9293 3.8.6.1)
@@ -283,7 +286,7 @@ class Sender:
                 start, end = self.unwrap(left), self.unwrap(right)
                 if self.una <= start < end <= self.nxt and self.scoreboard.selectively_acknowledged(start, end):
                     news = True
-        elif duplicate and number == self.una and flight:
+        elif duplicate and flight and not advances:
             news = True
         if news:
             self._duplicate()
@@ -301,18 +304,19 @@ class Sender:
             self._data = stop
         self.scoreboard.acknowledged(number)
         self.retransmit_at = now + self.rtt.rto if self.outstanding else None  # RFC 6298 5.2, 5.3
-        if self.recovery is not Recovery.NONE and number >= self._recovery_point:
-            self.congestion.recovered()
-            self.scoreboard.forget_departures()
-            self.recovery = Recovery.NONE
-        elif self.recovery is Recovery.FAST:
-            if not self._sack:
-                self.scoreboard.partly_acknowledged(octets)
-                self.scoreboard.front_is_lost(self.nxt)
-                self._retransmit_first = True
-        else:
+        over = number >= self._recovery_point
+        if self.recovery is not Recovery.FAST:
             self.scoreboard.forget_departures()
             self.congestion.acknowledged(octets, flight, after_timeout=self.recovery is Recovery.TIMEOUT)
+        elif over:
+            self.scoreboard.forget_departures()
+            self.congestion.recovered()
+        elif not self._sack:
+            self.scoreboard.partly_acknowledged(octets)
+            self.scoreboard.front_is_lost(self.nxt)
+            self._retransmit_first = True
+        if over:
+            self.recovery = Recovery.NONE
 
     def _duplicate(self) -> None:
         """A duplicate ACK: RFC 6675 2 with SACK, RFC 5681 2 without."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final
 
-__all__ = ["HANDSHAKE", "RECEIVES", "SENDS", "State"]
+__all__ = ["HANDSHAKE", "RECEIVES", "RESET_IS_NO_ERROR", "SENDS", "State"]
 
 
 class State(Enum):
@@ -32,3 +32,6 @@ SENDS: Final = frozenset({State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1,
 
 RECEIVES: Final = frozenset({State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2})
 """Where the peer's text is wanted (RFC 9293 3.10.7.4, seventh check)."""
+
+RESET_IS_NO_ERROR: Final = frozenset({State.CLOSING, State.LAST_ACK, State.TIME_WAIT})
+"""Where a RST takes nothing from the user, and ABORT sends none (RFC 9293 3.10.5, 3.10.7.4 second check)."""

@@ -134,14 +134,12 @@ class Pipe:
 
     def _deliver(self, host: Host, segment: Tcp) -> None:
         connection = host.connection
-        if connection.state is State.CLOSED and segment.flags & 0x17 == 2 and not connection._opened:
+        if connection.state is State.CLOSED and segment.flags & 0x17 == 2 and connection._tcb.opened_at is None:
             connection.open_passive(segment, self.now)
         else:
             connection.receive(segment, self.now)
 
-    def run(
-        self, *, until: Callable[[], bool] = lambda: False, duration: int = 3600 * SECOND, steps: int = 500_000
-    ) -> Pipe:
+    def run(self, *, until: Callable[[], bool] = lambda: False, duration: int = 3600 * SECOND, steps: int = 500_000) -> Pipe:
         limit = self.now + duration
         for _ in range(steps):
             if until():
@@ -173,3 +171,65 @@ def transfer(pipe: Pipe, data: bytes, back: bytes = b"") -> None:
     assert pipe.a.received == back
     assert pipe.a.state is pipe.b.state is State.CLOSED
     assert pipe.a.connection.error == pipe.b.connection.error == 0
+
+
+class Script:
+    """One connection and a peer that is written by hand: `give` a segment, get what is answered."""
+
+    def __init__(self, config: TcpConfig | None = None, **host: object) -> None:
+        self.host = Host(config or TcpConfig(timestamps=False, window_scale=None), **host)  # type: ignore[arg-type] # test sugar
+        self.connection = self.host.connection
+        self.now = START
+        self.isn = self.host.isn
+
+    @property
+    def state(self) -> State:
+        return self.connection.state
+
+    def segment(self, flags: int, sequence: int, acknowledgment: int = 0, payload: bytes = b"", **more: object) -> Tcp:
+        more.setdefault("window", 65535)
+        return Tcp(
+            self.host.remote.port,
+            self.host.local.port,
+            sequence & 0xFFFFFFFF,
+            acknowledgment & 0xFFFFFFFF,
+            flags,
+            payload=payload,
+            **more,  # type: ignore[arg-type] # test sugar
+        )
+
+    def give(self, flags: int, sequence: int, acknowledgment: int = 0, payload: bytes = b"", **more: object) -> list[Tcp]:
+        self.connection.receive(self.segment(flags, sequence, acknowledgment, payload, **more), self.now)
+        return self.sent()
+
+    def sent(self) -> list[Tcp]:
+        return self.connection.transmit(self.now)
+
+    def write(self, data: bytes) -> list[Tcp]:
+        self.host.source.write(data)
+        self.connection.source_ready(self.now)
+        return self.sent()
+
+    def wait(self, duration: int) -> list[Tcp]:
+        """Let time pass and timers run; everything that was sent meanwhile."""
+        end = self.now + duration
+        sent = self.sent()
+        while (deadline := self.connection.deadline()) is not None and deadline <= end:
+            self.now = max(deadline, self.now)
+            self.connection.expire(self.now)
+            sent += self.sent()
+        self.now = end
+        return sent
+
+    def established(self, peer_isn: int = 5000, *, passive: bool = False, **syn: object) -> Script:
+        """Shake hands: the peer's next number is `peer_isn + 1`, ours `isn + 1`."""
+        if passive:
+            self.connection.open_passive(self.segment(2, peer_isn, **syn), self.now)
+            self.sent()
+            self.give(16, peer_isn + 1, self.isn + 1)
+        else:
+            self.connection.open_active(self.now)
+            self.sent()
+            self.give(18, peer_isn, self.isn + 1, **syn)
+        assert self.state is State.ESTABLISHED
+        return self
