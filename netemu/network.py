@@ -5,8 +5,8 @@
         guest = network.guest(netdev=user)
         lease = guest.dhcp4()
 
-A network owns a loop (virtual time unless `clock="real"`), a host (what is behind its user-mode networks), the parts made here, the
-links between them and a log of every frame that crossed one. `close` takes everything down in order: guests, backends, hosts, the loop.
+A network owns a loop (virtual time unless `clock="real"`), a host (what is behind its user-mode networks), the parts made here,
+the links between them and a log of every frame that crossed one. `close` takes everything down: guests, backends, host, loop.
 
 The default host is `SimHost`, whichever clock runs: nothing a guest sends leaves the process unless a test says so with
 `host=OsHost` or a `NetnsHost`.
@@ -34,7 +34,7 @@ from netemu.wire.address import MacAddress
 if TYPE_CHECKING:
     from netemu.guest.protocol import Guest
     from netemu.io.host import Host
-    from netemu.netdev.protocol import Backend, UserBackend
+    from netemu.netdev.protocol import Backend
 
 __all__ = ["GUEST_KINDS", "Network"]
 
@@ -79,11 +79,11 @@ class Network:
         """A generator of random bits for the part called `name`: it depends on the seed and the name alone."""
         return seeded_entropy(int.from_bytes(sha256(f"{self.seed}/{name}".encode()).digest()[:8]))
 
-    def netdev(self, options: str = "user", *, id: str | None = None, host: Host | None = None) -> UserBackend:  # noqa: A002 - QEMU's name
-        """A netdev from QEMU's `-netdev` text, such as `user,hostfwd=tcp:127.0.0.1:0-:80`; its host is the network's unless given."""
+    def netdev(self, options: str = "user", *, id: str | None = None, host: Host | None = None) -> Backend:  # noqa: A002 - QEMU's name
+        """A netdev from QEMU's `-netdev` text, such as `user,hostfwd=tcp:127.0.0.1:0-:80`; its host is the network's, or `host`."""
         name = id or f"netdev{len(self.backends)}"
         with self.loop:
-            backend = create(self.loop, options, id=name, host=host or self.host, getrandbits=self.entropy(name))
+            backend = create(self.loop, options, id=name, host=host or self.host, getrandbits=self.entropy(name), hub=self.hub)
         self.backends.append(backend)
         return backend
 
@@ -110,7 +110,7 @@ class Network:
         if kind not in GUEST_KINDS:
             raise LocalError(f"guest kind {kind!r}: one of {', '.join(GUEST_KINDS)} is needed")
         if nic not in (None, "direct"):
-            raise LocalError(f'nic={nic!r}: no NIC model is there yet; leave it out (or say "direct") to join the stack to the netdev')
+            raise LocalError(f'nic={nic!r}: there is no NIC model yet; leave it out (or say "direct") to join stack and netdev')
         module, _, factory = GUEST_KINDS[kind].partition(":")
         name = name or f"guest{len(self.guests)}"
         address = self._next_mac() if mac is None else MacAddress(mac)
@@ -149,13 +149,13 @@ class Network:
 
     def close(self) -> None:
         """Take everything down: guests, backends, the host, the loop. What fails on the way is raised at the end, together."""
-        steps = [part.close for part in (*self.guests, *self.backends, self.host)]
+        parts: list[Guest | Backend | Host] = [*self.guests, *self.backends, self.host]
         self.guests, self.backends = [], []
         failures: list[Exception] = []
         with self.loop:
-            for step in steps:
+            for part in parts:
                 try:
-                    step()
+                    part.close()
                 except Exception as failure:  # noqa: BLE001 - each part is closed, whatever the others do
                     failures.append(failure)
         self.loop.close()
