@@ -39,7 +39,6 @@ _MS_REC = 0x4000
 _MS_PRIVATE = 0x40000
 _IFF_NOARP = 0x80  # linux/if.h
 _RESOLV_CONF = "/etc/resolv.conf"
-_PING_GROUP_RANGE = "/proc/sys/net/ipv4/ping_group_range"
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -167,7 +166,13 @@ class Namespace:
 
     def set_ping_group_range(self, low: int, high: int) -> None:
         """Who may open ping sockets inside: groups `low` to `high`; (1, 0) is nobody, not even root (icmp(7))."""
-        self._write(_PING_GROUP_RANGE, f"{low} {high}")
+        self.set_sysctl("net/ipv4/ping_group_range", f"{low} {high}")
+
+    def set_sysctl(self, name: str, value: str) -> None:
+        """Write a parameter of the namespace's own, such as net/ipv4/ip_forward: its path below /proc/sys."""
+        if not name.startswith("net/"):
+            raise LocalError(f"parameter {name!r}: those below net/ are the namespace's own, others are the machine's")
+        self._write(f"/proc/sys/{name}", value)
 
     def set_nameservers(self, addresses: Iterable[str]) -> None:
         """What C libraries inside find in /etc/resolv.conf."""

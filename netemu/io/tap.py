@@ -1,0 +1,95 @@
+"""A TAP device inside a private namespace: the cable between a real Linux stack and a netemu network.
+
+The kernel's side is an ordinary Ethernet interface in the namespace; ours is `port`. Frames carry a virtio-net header
+(IFF_VNET_HDR, 12 octets, little-endian), so checksum and segmentation requests pass in both directions. Which of them the kernel
+may make of us is up to `offloads` (TUNSETOFFLOAD); none unless asked for. What we ask of it, it always does.
+
+Follows Documentation/networking/tuntap.rst and linux/if_tun.h. The device is gone when the port is closed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import struct
+
+from netemu.errors import HostError, LocalError
+from netemu.io.framefd import FrameDescriptor
+from netemu.io.namespace import Namespace
+from netemu.io.watcher import FdWatcher
+from netemu.net.loop import Loop
+from netemu.net.port import Port
+
+__all__ = ["TUN_F_CSUM", "TUN_F_TSO4", "TUN_F_TSO6", "TUN_F_TSO_ECN", "TapPort"]
+
+TUN_F_CSUM = 0x01  # linux/if_tun.h, the arguments of TUNSETOFFLOAD
+TUN_F_TSO4 = 0x02
+TUN_F_TSO6 = 0x04
+TUN_F_TSO_ECN = 0x08
+
+_TUNSETIFF = 0x400454CA
+_TUNSETOFFLOAD = 0x400454D0
+_TUNSETVNETHDRSZ = 0x400454D8
+_TUNSETVNETLE = 0x400454DC
+_IFF_TAP = 0x0002
+_IFF_NO_PI = 0x1000
+_IFF_VNET_HDR = 0x4000
+_IFREQ = struct.Struct("16sH22x")  # struct ifreq: name, flags
+_INT = struct.Struct("i")
+_NAME_LIMIT = 15  # IFNAMSIZ less its zero
+_HEADER_LENGTH = 12
+
+
+class TapPort:
+    """Makes interface `interface` in `namespace`, sets it up, and drives `port` from its descriptor.
+
+    Without /dev/net/tun or CAP_NET_ADMIN it is a `HostError`.
+    """
+
+    def __init__(self, loop: Loop, namespace: Namespace, interface: str = "tap0", *, offloads: int = 0) -> None:
+        if not 0 < len(interface.encode()) <= _NAME_LIMIT:
+            raise LocalError(f"interface name {interface!r}: 1 to {_NAME_LIMIT} octets are allowed")
+        self.interface = interface
+        self.error = 0  # the errno that ended it
+        self._fd = namespace.call(_open_tap, interface, offloads)
+        self._loop = loop
+        with loop:
+            self.port = Port(loop, interface)
+            self._watcher = FdWatcher(loop)
+            self._frames = FrameDescriptor(self._watcher, self._fd, self.port, self._ended, header_length=_HEADER_LENGTH)
+        self._closed = False
+        try:
+            namespace.set_link_up(interface)
+        except HostError:
+            self.close()
+            raise
+
+    def _ended(self, error: int) -> None:
+        self.error = error
+
+    def close(self) -> None:
+        """Remove the interface."""
+        if self._closed:
+            return
+        self._closed = True
+        with self._loop:
+            self._frames.close()
+            self._watcher.close()
+            os.close(self._fd)
+
+
+def _open_tap(interface: str, offloads: int) -> int:
+    try:
+        fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise HostError(error.errno or errno.EIO, "open /dev/net/tun") from None
+    try:
+        fcntl.ioctl(fd, _TUNSETIFF, _IFREQ.pack(interface.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR))
+        fcntl.ioctl(fd, _TUNSETVNETHDRSZ, _INT.pack(_HEADER_LENGTH))
+        fcntl.ioctl(fd, _TUNSETVNETLE, _INT.pack(1))
+        fcntl.ioctl(fd, _TUNSETOFFLOAD, offloads)
+    except OSError as error:
+        os.close(fd)
+        raise HostError(error.errno or errno.EIO, f"make TAP interface {interface!r}") from None
+    return fd
