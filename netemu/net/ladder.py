@@ -38,7 +38,7 @@ def ladder(records: Sequence[FrameRecord], around: FrameRecord | None = None, be
     last = len(records) if at is None else min(len(records), at + after + 1)
     first = max(0, last - before - after - 1) if at is None else max(0, at - before)
     shown = records[first:last]
-    ports = list(dict.fromkeys(name for record in shown for name in (record.source, record.destination)))
+    ports = _ports(records, shown)
     pitch = max(_NARROWEST, min(_WIDEST, (_WIDTH - _MARGIN - _SUMMARY_WIDTH) // len(ports)))
     start = shown[0].time
     lines = [f"frames {first + 1} to {last} of {len(records)}, milliseconds from {start / SECOND:.6f} s"]
@@ -50,6 +50,13 @@ def ladder(records: Sequence[FrameRecord], around: FrameRecord | None = None, be
         fate = "" if record.fate == "delivered" else f" [{fate_text(record.fate)}]"
         lines.append(_fit(row, _WIDTH - len(fate)) + fate)
     return "\n".join(lines)
+
+
+def _ports(records: Sequence[FrameRecord], shown: Sequence[FrameRecord]) -> list[str]:
+    """Those that speak or hear in what is shown, in the order in which they first did at all: it stays when the window moves."""
+    present = {name for record in shown for name in (record.source, record.destination)}
+    everybody = dict.fromkeys(name for record in records for name in (record.source, record.destination))
+    return [name for name in everybody if name in present]
 
 
 def fate_text(fate: str) -> str:

@@ -1,0 +1,88 @@
+"""The guests and backends that netemu brings, registered like anybody's. Nothing is imported before a test needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, cast
+
+if TYPE_CHECKING:
+    from netemu.guest.protocol import Guest
+    from netemu.netdev.protocol import UserBackend
+    from netemu.network import Network
+    from pytest_netemu.registry import BackendRegistry, GuestRegistry
+
+__all__ = ["register_backends", "register_guests"]
+
+_SOCKETS: Final = frozenset({"dhcp4", "ping", "resolve", "tcp.connect", "tcp.listen", "tcp.half-close", "udp"})
+_USER_NETWORK: Final = frozenset(
+    {
+        "arp",
+        "dhcp4.server",
+        "dns.forward",
+        "icmp.echo",
+        "icmp.forward",
+        "nat.tcp",
+        "nat.udp",
+        "hostfwd.tcp",
+        "hostfwd.udp",
+        "hostfwd.runtime",
+        "restrict",
+        "virtual-clock",
+    }
+)
+
+_GUESTS: Final = {
+    "inproc": _SOCKETS | {"frames", "virtual-clock"},
+    "netns": _SOCKETS | {"run"},
+    "uml": _SOCKETS | {"run"},
+}
+_WITHOUT_PROBE: Final = "inproc"
+
+
+def register_guests(registry: GuestRegistry) -> None:
+    for kind, capabilities in _GUESTS.items():
+        probe = _anywhere if kind == _WITHOUT_PROBE else partial(_probe, f"netemu.guest.{kind}")
+        registry.register(kind, partial(_guest, kind), capabilities=capabilities, probe=probe)
+
+
+def register_backends(registry: BackendRegistry) -> None:
+    registry.register("netemu", _netemu_backend, capabilities=_USER_NETWORK)
+    registry.register("libslirp", _libslirp_backend, capabilities=_USER_NETWORK, probe=partial(_probe, "netemu.peers.libslirp"))
+
+
+def _anywhere() -> str | None:
+    return None
+
+
+def _probe(module: str) -> str | None:
+    """What the module's own `probe()` says."""
+    return cast("Callable[[], str | None]", import_module(module).probe)()
+
+
+def _guest(kind: str, network: Network, **options: object) -> Guest:
+    make = cast("Callable[..., Guest]", network.guest)
+    return make(kind, **options)
+
+
+def _netemu_backend(network: Network, **options: str | Sequence[str]) -> UserBackend:
+    parts = (f"{key}={value}".replace(",", ",,") for key, value in _pairs(options))
+    return cast("UserBackend", network.netdev(",".join(["user", *parts])))
+
+
+def _libslirp_backend(network: Network, **options: str | Sequence[str]) -> UserBackend:
+    from netemu.peers.libslirp import LibslirpBackend
+    from netemu.user.options import UserOptions
+
+    wanted = UserOptions.from_pairs(_pairs(options))
+    with network.loop:
+        backend = LibslirpBackend(network.loop, f"libslirp{len(network.backends)}", wanted)
+    network.add_backend(backend)
+    return backend
+
+
+def _pairs(options: Mapping[str, str | Sequence[str]]) -> list[tuple[str, str]]:
+    """QEMU's pairs; an underscore in a Python keyword is a hyphen there (`lease_time`)."""
+    given = ((key.replace("_", "-"), [value] if isinstance(value, str) else value) for key, value in options.items())
+    return [(key, value) for key, values in given for value in values]

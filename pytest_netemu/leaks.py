@@ -1,0 +1,83 @@
+"""What a test must give back: descriptors, child processes, threads and network namespaces.
+
+Two pictures of this process are compared. What is there now and was not before has leaked, unless it goes within a short grace: a
+thread that was told to end, a process that is being reaped.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Self
+
+__all__ = ["Picture", "leaks_since"]
+
+_GRACE: Final = 2.0  # seconds
+_PAUSE: Final = 0.02
+_SELF: Final = Path("/proc/self")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What this process holds, each thing by a key that is not used again soon and with the words that name it."""
+
+    things: dict[tuple[str, str], str]
+
+    @classmethod
+    def take(cls) -> Self:
+        return cls({**_descriptors(), **_children(), **_threads()})
+
+
+def leaks_since(before: Picture) -> list[str]:
+    """What leaked since, in words; waits up to two seconds for things that are on their way out."""
+    give_up = time.monotonic() + _GRACE
+    collected = False
+    while True:
+        now = Picture.take().things
+        leaked = [words for key, words in now.items() if key not in before.things]
+        if not leaked or time.monotonic() > give_up:
+            return sorted(leaked)
+        if not collected:
+            gc.collect()
+            collected = True
+        time.sleep(_PAUSE)
+
+
+def _descriptors() -> dict[tuple[str, str], str]:
+    found = {}
+    for number in os.listdir(_SELF / "fd"):
+        try:
+            target = os.readlink(_SELF / "fd" / number)
+        except OSError:
+            continue  # the descriptor of this very listing
+        what = "network namespace held by descriptor" if target.startswith("net:[") else "descriptor"
+        found["fd", f"{number} {target}"] = f"{what} {number} ({target})"
+    return found
+
+
+def _children() -> dict[tuple[str, str], str]:
+    found = {}
+    for task in os.listdir(_SELF / "task"):
+        try:
+            pids = (_SELF / "task" / task / "children").read_text().split()
+        except OSError:
+            continue  # a thread that has just ended
+        for pid in pids:
+            found["process", pid] = f"child process {pid} ({_command(pid)})"
+    return found
+
+
+def _command(pid: str) -> str:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return "ended"
+    return command.replace(b"\0", b" ").decode(errors="replace").strip() or "ended, not reaped"
+
+
+def _threads() -> dict[tuple[str, str], str]:
+    return {("thread", str(thread.ident)): f"thread {thread.name}" for thread in threading.enumerate()}

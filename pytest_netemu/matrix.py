@@ -1,0 +1,172 @@
+"""The matrix: which guest, NIC and backend a run of a test is about, and whether that cell can and may run here.
+
+Tests that use `netemu_guest` or `netemu_backend` are parametrised over the names the options give, sorted, so that every xdist
+worker collects the same. A cell whose parts lack what `netemu_requires` asks for is skipped with a reason that starts with
+`unsupported: `; one whose parts cannot run on this machine, with the probe's words (`pytest_netemu.platform`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from pytest_netemu import markers
+from pytest_netemu.options import SETTINGS, ClockKind
+from pytest_netemu.platform import PLATFORM
+from pytest_netemu.registry import BackendRegistry, GuestRegistry, Registration
+
+if TYPE_CHECKING:
+    from netemu.guest.protocol import Guest
+    from netemu.netdev.protocol import UserBackend
+
+__all__ = [
+    "BACKENDS",
+    "GUESTS",
+    "Cell",
+    "cell_of",
+    "check_cell",
+    "clock_of",
+    "mark_deviations",
+    "parametrize",
+    "requirements",
+    "select_clauses",
+]
+
+GUESTS: Final = pytest.StashKey[GuestRegistry]()
+BACKENDS: Final = pytest.StashKey[BackendRegistry]()
+
+_AXES: Final = {"netemu_backend": "backends", "netemu_nic": "nics", "netemu_guest": "guests"}
+_FACTORIES: Final = {"netemu_inproc": "inproc", "netemu_netns": "netns", "netemu_uml": "uml"}
+_ONLY_NIC: Final = ("direct",)
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """The parts that one run of a test is about; `None` where it does not use one. `others` are guests it makes by itself."""
+
+    guest: Registration[Guest] | None
+    backend: Registration[UserBackend] | None
+    nic: str | None
+    others: tuple[Registration[Guest], ...]
+
+    @property
+    def guests(self) -> list[Registration[Guest]]:
+        return [*([self.guest] if self.guest else []), *self.others]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The cell as text by axis."""
+        axes = {
+            "guest": self.guest and self.guest.name,
+            "backend": self.backend and self.backend.name,
+            "nic": self.nic,
+        }
+        return {axis: name for axis, name in axes.items() if name}
+
+    def parts(self) -> Iterator[tuple[str, Registration[Guest] | Registration[UserBackend]]]:
+        yield from (("guest", guest) for guest in self.guests)
+        if self.backend:
+            yield "backend", self.backend
+
+
+def parametrize(metafunc: pytest.Metafunc) -> None:
+    """One run for each value of every axis the test uses; an axis that the test itself parametrises is left to it."""
+    settings = metafunc.config.stash[SETTINGS]
+    own = {name.strip() for mark in metafunc.definition.iter_markers("parametrize") for name in _argument_names(mark)}
+    for fixture, axis in _AXES.items():
+        values = getattr(settings, axis)
+        if fixture in metafunc.fixturenames and fixture not in own and (axis, values) != ("nics", _ONLY_NIC):
+            metafunc.parametrize(fixture, values, ids=values, indirect=True)
+
+
+def _argument_names(mark: pytest.Mark) -> list[str]:
+    names = mark.args[0] if mark.args else mark.kwargs.get("argnames", ())
+    return names.split(",") if isinstance(names, str) else list(names)
+
+
+def cell_of(item: pytest.Item) -> Cell:
+    """The cell of a collected test."""
+    used = getattr(item, "fixturenames", ())
+    callspec = getattr(item, "callspec", None)
+    params: Mapping[str, str] = callspec.params if callspec else {}
+    guests, backends = item.config.stash[GUESTS], item.config.stash[BACKENDS]
+    return Cell(
+        guest=guests[params["netemu_guest"]] if "netemu_guest" in params else None,
+        backend=backends[params["netemu_backend"]] if "netemu_backend" in params else None,
+        nic=params.get("netemu_nic"),
+        others=tuple(guests[kind] for fixture, kind in _FACTORIES.items() if fixture in used),
+    )
+
+
+def requirements(item: pytest.Item) -> list[str]:
+    """All capabilities that the test's marks ask for; one that no part of its cell could have is a `pytest.UsageError`."""
+    from netemu.guest.protocol import CAPABILITIES
+    from netemu.netdev.protocol import BACKEND_CAPABILITIES
+
+    wanted = [name for mark in markers.of(item, markers.Requires) for name in mark.capabilities]
+    if not wanted:
+        return []
+    cell = cell_of(item)
+    askable = {*(CAPABILITIES if cell.guests else ()), *(BACKEND_CAPABILITIES if cell.backend else ())}
+    for name in wanted:
+        if name not in askable:
+            kind = "guest" if name in CAPABILITIES else "backend"
+            raise pytest.UsageError(
+                f"{item.nodeid}: @pytest.mark.netemu_requires({name!r}) is about a {kind}, and this test has none in its cell; "
+                f"let it use netemu_{kind}"
+            )
+    return wanted
+
+
+def mark_deviations(item: pytest.Item) -> None:
+    """Turn known deviations of this cell's parts into strict xfails."""
+    names = {part.name for _, part in cell_of(item).parts()}
+    for deviation in markers.of(item, markers.KnownDeviation):
+        if deviation.implementation in names:
+            item.add_marker(pytest.mark.xfail(reason=str(deviation), strict=True))
+
+
+def clock_of(item: pytest.Item) -> ClockKind:
+    """The clock of the test's networks: the mark's, else real if a part cannot live in virtual time, else the ini value's."""
+    for mark in markers.of(item, markers.ClockMark):
+        return mark.kind
+    if any("virtual-clock" not in part.capabilities for _, part in cell_of(item).parts()):
+        return "real"
+    return item.config.stash[SETTINGS].clock
+
+
+def select_clauses(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of the clauses that `--netemu-clause` names; without it, all."""
+    wanted = config.stash[SETTINGS].clauses
+    if not wanted:
+        return
+    kept: list[pytest.Item] = []
+    dropped: list[pytest.Item] = []
+    for item in items:
+        inside = any(clause.within(each) for clause in markers.of(item, markers.Clause) for each in wanted)
+        (kept if inside else dropped).append(item)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = kept
+
+
+def check_cell(item: pytest.Item) -> None:
+    """Before anything is set up: skip what is unsupported, then what this machine cannot run."""
+    __tracebackhide__ = True
+    from netemu.guest.protocol import CAPABILITIES
+    from netemu.netdev.protocol import BACKEND_CAPABILITIES
+
+    vocabulary = {"guest": CAPABILITIES, "backend": BACKEND_CAPABILITIES}
+    cell = cell_of(item)
+    wanted = requirements(item)
+    if cell.guests or cell.backend:
+        wanted += ["virtual-clock"] if clock_of(item) == "virtual" else []
+    for kind, part in cell.parts():
+        for name in wanted:
+            if name in vocabulary[kind] and name not in part.capabilities:
+                pytest.skip(f"unsupported: {kind} {part.name} lacks {name}: it is not one that {vocabulary[kind][name]}")
+    for kind, part in cell.parts():
+        item.config.stash[PLATFORM].require_part(kind, part.name, part.probe)
