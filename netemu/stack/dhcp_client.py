@@ -371,8 +371,8 @@ class DhcpClient:
         self._xid = self._getrandbits(32)
         self._requested_at = now
         message = self._requests.extend(self._xid, (now - self._began) // SECOND, self.lease.address)
-        unicast = self.state is DhcpState.RENEWING and self.lease.server is not None
-        self._send(message, self.lease.address, self.lease.server if unicast and self.lease.server else LIMITED_BROADCAST)
+        server = self.lease.server if self.state is DhcpState.RENEWING else None
+        self._send(message, self.lease.address, server or LIMITED_BROADCAST)
         milestone = self._milestones.get(self.state)
         remaining = milestone - now if milestone is not None else 0
         self._send_at = now + max(EXTEND_INTERVAL, remaining // 2)

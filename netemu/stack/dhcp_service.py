@@ -89,9 +89,7 @@ class DhcpService:
                         mac = self._interface.mac
                         self._claim = AddressClaim(mac, lease.address, self._getrandbits, now, self._timing)
                         self._claim.expire(now)
-                    case Bound(lease, renewed):
-                        if renewed:
-                            self._interface.deconfigure()
+                    case Bound(lease):
                         self._interface.configure_lease(lease)
                     case Lost():
                         self._claim = None

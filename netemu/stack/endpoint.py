@@ -80,7 +80,7 @@ class Ipv4Stack:
         self.neighbours: NeighbourCache[IPv4] = NeighbourCache(mac, self._owns)
         self.reassembler = Reassembler()
         self.udp = UdpLayer(self)
-        self.tcp = TcpLayer(self, tcp or TcpConfig(), mtu)
+        self.tcp = TcpLayer(self, tcp or TcpConfig())
         self.echo = EchoLayer(self)
         self.dhcp: DhcpService | None = None
         self._errors_allowed = TokenBucket()
@@ -88,6 +88,7 @@ class Ipv4Stack:
         self._output: deque[IPv4] = deque()
         self._to_self: deque[IPv4] = deque()
         self._frames: list[Frame] = []
+        self._transmitting = False
 
     # Configuration.
 
@@ -152,7 +153,8 @@ class Ipv4Stack:
     # What sockets ask (`ip.IpLayer`).
 
     def wake(self) -> None:
-        self.wakeup()
+        if not self._transmitting:  # `transmit` looks for itself
+            self.wakeup()
 
     def source_for(self, destination: IPv4Address) -> IPv4Address:
         route = self.routes.lookup(destination)
@@ -171,7 +173,7 @@ class Ipv4Stack:
         dont_fragment: bool = False,
     ) -> None:
         self._queue(IPv4(source, destination, protocol, payload, ttl, self._next_identification(), dont_fragment))
-        self.wakeup()
+        self.wake()
 
     def _queue(self, packet: IPv4) -> None:
         if len(self._output) >= _MAX_OUTPUT:
@@ -197,6 +199,7 @@ class Ipv4Stack:
 
     def transmit(self, now: int) -> list[Frame]:
         """The frames to send now."""
+        self._transmitting = True
         if self.dhcp is not None:
             self.dhcp.work(now)
         self.tcp.work(now)
@@ -207,7 +210,8 @@ class Ipv4Stack:
         while output:
             self.send_now(output.popleft(), now)
         self._run_neighbour_events(now)
-        if self._to_self or output:
+        self._transmitting = False
+        if self._to_self or output or self.tcp.waiting:
             self.wakeup()
         frames, self._frames = self._frames, []
         return frames
@@ -353,7 +357,7 @@ class Ipv4Stack:
             self._report(IcmpReport.local(UnreachableCode.NET, packet), now)
             return
         mtu = self.path_mtus.get(destination, self.mtu, now)
-        if packet.dont_fragment and mtu < self.mtu and packet.protocol == Protocol.TCP:
+        if packet.protocol == Protocol.TCP and packet.header_length + len(packet.payload) > mtu:
             packet = replace(packet, dont_fragment=False)  # made before the path was known to be narrow (RFC 1191 6.5)
         try:
             pieces = fragment(packet, mtu)

@@ -19,6 +19,7 @@ class IpLayer(Protocol):
 
     counters: Counter[str]
     getrandbits: Callable[[int], int]
+    mtu: int
 
     @property
     def address(self) -> IPv4Address | None:

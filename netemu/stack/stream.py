@@ -137,7 +137,7 @@ class TcpSocket:
 
     @property
     def _ended(self) -> bool:
-        return self._connected and self.connection.state is State.CLOSED
+        return self.connection.state is State.CLOSED
 
     @property
     def orphaned(self) -> bool:

@@ -31,6 +31,7 @@ from netemu.stack.icmp import IcmpReport
 from netemu.stack.ip import IpLayer, choose_port
 from netemu.stack.stream import TcpSocket
 from netemu.stack.tcp import TcpConfig, reply_to_unknown
+from netemu.stack.tcp.config import MINIMUM_MSS
 from netemu.stack.tcp.state import HANDSHAKE, State
 from netemu.wire.address import Endpoint
 from netemu.wire.fields import ANY_IPV4
@@ -99,9 +100,9 @@ class TcpListener:
 class TcpLayer:
     """The TCP of one stack. Its counters are the stack's: `tcp-reset-sent`, `tcp-backlog-full`."""
 
-    def __init__(self, ip: IpLayer, config: TcpConfig, mtu: int) -> None:
+    def __init__(self, ip: IpLayer, config: TcpConfig) -> None:
         self._ip = ip
-        self._config = replace(config, mss=min(config.mss, mtu - IP_HEADER - MINIMUM_HEADER_LENGTH))
+        self._config = config
         self._secret = ip.getrandbits(128).to_bytes(16, "big")
         self._sockets: dict[_Key, TcpSocket] = {}
         self._listeners: dict[int, TcpListener] = {}
@@ -182,6 +183,11 @@ class TcpLayer:
             for socket in touched:
                 self._serve(socket, now)
 
+    @property
+    def waiting(self) -> bool:
+        """Something was touched since `work`."""
+        return bool(self._touched)
+
     def deadline(self) -> int | None:
         return self._deadlines.first()
 
@@ -201,10 +207,17 @@ class TcpLayer:
         self._touched[socket] = None
 
     def _create(self, local: Endpoint, remote: Endpoint, now: int) -> TcpSocket:
-        socket = TcpSocket(self._touch, self._config, local, remote, self._numbers(local, remote, now))
+        socket = TcpSocket(self._touch, self._fitting_config(), local, remote, self._numbers(local, remote, now))
         self._sockets[_key(local, remote)] = socket
         self._touch(socket)
         return socket
+
+    def _fitting_config(self) -> TcpConfig:
+        """The configuration with segments that fit the link (RFC 9293 3.7.1)."""
+        mss = max(MINIMUM_MSS, self._ip.mtu - IP_HEADER - MINIMUM_HEADER_LENGTH)
+        if mss < self._config.mss:
+            self._config = replace(self._config, mss=mss)
+        return self._config
 
     def _numbers(self, local: Endpoint, remote: Endpoint, now: int) -> tuple[int, int]:
         """The initial sequence number and the timestamp offset of a new connection."""
