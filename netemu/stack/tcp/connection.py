@@ -171,6 +171,7 @@ class TcpConnection:
             tcb.deferred = False
             tcb.syn_due = True
             tcb.opened_at = now
+            tcb.receiver.sink_opened()
 
     def source_ready(self, now: int) -> None:
         """The source has more, or has ended. `transmit` asks the source itself, so this is only the usual signal."""

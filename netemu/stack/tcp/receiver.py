@@ -64,6 +64,11 @@ class Receiver:
         self.edge = self.nxt + self.initial_window()
         self._acknowledged_to = self.nxt
 
+    def sink_opened(self) -> None:
+        """The sink was not ready when the SYN came, and is now: its room is what our SYN will announce."""
+        self._buffer = max(self._buffer, self._sink.room())
+        self.edge = max(self.edge, self.nxt + self.initial_window())
+
     def initial_window(self) -> int:
         """The window field of a SYN, which is never scaled (RFC 7323 2.2)."""
         return min(self._buffer, _FIELD_MAXIMUM)

@@ -1,0 +1,134 @@
+"""The options of a user-mode network: defaults, checks, and the sentence for each mistake."""
+
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from netemu.errors import LocalError
+from netemu.user.options import NOT_YET, UserOptions
+
+
+def test_defaults_are_those_of_the_manual() -> None:
+    options = UserOptions()
+    assert str(options.net) == "10.0.2.0/24"
+    assert [str(address) for address in (options.host, options.dns, options.smb, options.dhcpstart)] == [
+        "10.0.2.2",
+        "10.0.2.3",
+        "10.0.2.4",
+        "10.0.2.15",
+    ]
+    assert (options.restrict, options.mtu, options.lease_time) == (False, 1500, 86_400)
+
+
+@pytest.mark.parametrize(
+    ("net", "network", "host", "dhcpstart"),
+    [
+        ("192.168.76.0/24", "192.168.76.0/24", "192.168.76.2", "192.168.76.15"),
+        ("192.168.76.9/255.255.255.0", "192.168.76.0/24", "192.168.76.2", "192.168.76.15"),
+        ("10.0.0.0", "10.0.0.0/8", "10.0.2.2", "10.0.2.15"),
+        ("172.20.1.1", "172.16.0.0/12", "172.16.2.2", "172.16.2.15"),
+        ("150.1.0.0", "150.1.0.0/16", "150.1.2.2", "150.1.2.15"),
+        ("192.168.0.0", "192.168.0.0/16", "192.168.2.2", "192.168.2.15"),
+        ("198.18.0.0", "198.18.0.0/15", "198.18.2.2", "198.18.2.15"),
+    ],
+)
+def test_net_as_qemu_reads_it(net: str, network: str, host: str, dhcpstart: str) -> None:
+    options = UserOptions.from_pairs([("net", net)])
+    assert (str(options.net), str(options.host), str(options.dhcpstart)) == (network, host, dhcpstart)
+
+
+def test_a_small_net_needs_a_first_address() -> None:
+    with pytest.raises(LocalError, match="give dhcpstart="):
+        UserOptions.from_pairs([("net", "192.0.2.16/28")])
+    options = UserOptions.from_pairs([("net", "192.0.2.16/28"), ("dhcpstart", "192.0.2.21")])
+    assert options.pool == tuple(IPv4Address(f"192.0.2.{last}") for last in range(21, 31))
+
+
+def test_the_pool_leaves_out_the_networks_own_addresses() -> None:
+    options = UserOptions(dhcpstart=IPv4Address("10.0.2.1"))
+    assert len(options.pool) == 13
+    assert not set(options.pool) & set(options.own_addresses)
+
+
+def test_the_smb_address_gives_way() -> None:
+    options = UserOptions(dns=IPv4Address("10.0.2.4"))
+    assert options.smb is None
+    assert options.own_addresses == (IPv4Address("10.0.2.2"), IPv4Address("10.0.2.4"))
+
+
+def test_dns_may_be_outside_unless_restricted() -> None:
+    outside = IPv4Address("192.0.2.53")
+    assert UserOptions(dns=outside).dns == outside
+    with pytest.raises(LocalError, match="dns=192.0.2.53"):
+        UserOptions(dns=outside, restrict=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("net", "10.0.2.0/33", "a network such as"),
+        ("net", "10.0.2.0/31", "4 to 30 bits"),
+        ("net", "ten", "a network such as"),
+        ("host", "10.0.3.2", "an address of a host in 10.0.2.0/24"),
+        ("host", "10.0.2.255", "an address of a host in 10.0.2.0/24"),
+        ("host", "10.0.2.3", "three different addresses"),
+        ("host", "gateway", "an IPv4 address such as"),
+        ("dhcpstart", "10.0.2.2", "three different addresses"),
+        ("dhcpstart", "10.0.3.15", "an address of a host"),
+        ("restrict", "maybe", "on or off"),
+        ("hostname", "x" * 256, "1 to 255 octets"),
+        ("domainname", "", "1 to 255 octets"),
+        ("dnssearch", "a..b", "1 to 63 octets"),
+        ("hostfwd", "tcp:80", r"\[tcp\|udp\]:\[hostaddr\]:hostport"),
+        ("mtu", "67", "68 to 65521"),
+        ("mtu", "-1", "a whole number"),
+        ("lease-time", "0", "1 to 4294967294 seconds"),
+        ("ipv4", "off", "not yet IPv6"),
+        ("ipv6", "on", "not yet IPv6"),
+        ("colour", "red", "netdev user has no option 'colour': it has dhcpstart, dns, "),
+    ],
+)
+def test_one_sentence_for_each_mistake(key: str, value: str, sentence: str) -> None:
+    with pytest.raises(LocalError, match=sentence):
+        UserOptions.from_pairs([(key, value)])
+
+
+@pytest.mark.parametrize("key", sorted(NOT_YET))
+def test_options_that_are_not_there_yet_are_refused(key: str) -> None:
+    with pytest.raises(LocalError, match="does not have this option of QEMU's yet"):
+        UserOptions.from_pairs([(key, "x")])
+
+
+def test_every_option_in_qemus_words() -> None:
+    options = UserOptions.from_pairs(
+        [
+            ("net", "192.168.76.0/24"),
+            ("host", "192.168.76.1"),
+            ("dns", "192.168.76.5"),
+            ("dhcpstart", "192.168.76.9"),
+            ("restrict", "on"),
+            ("hostname", "guest"),
+            ("domainname", "example.org"),
+            ("dnssearch", "a.example"),
+            ("dnssearch", "b.example"),
+            ("hostfwd", "tcp::5555-:23"),
+            ("hostfwd", "udp:127.0.0.1:0-192.168.76.10:53"),
+            ("ipv4", "on"),
+            ("ipv6", "off"),
+            ("mtu", "9000"),
+            ("lease-time", "600"),
+        ]
+    )
+    assert options == UserOptions(
+        net=IPv4Network("192.168.76.0/24"),
+        host=IPv4Address("192.168.76.1"),
+        dns=IPv4Address("192.168.76.5"),
+        dhcpstart=IPv4Address("192.168.76.9"),
+        restrict=True,
+        hostname="guest",
+        domainname="example.org",
+        dnssearch=("a.example", "b.example"),
+        hostfwd=("tcp::5555-:23", "udp:127.0.0.1:0-192.168.76.10:53"),
+        mtu=9000,
+        lease_time=600,
+    )
