@@ -33,7 +33,8 @@ class TcpConfig:
     `initial_window`: in segments (RFC 6928 2).
     `nagle`: hold back short segments while data is unacknowledged (RFC 9293 3.7.4).
     `initial_rto_ns`, `min_rto_ns`, `max_rto_ns`: RFC 6298 2.1, 2.4, 2.5.
-    `syn_retries`, `retries`: retransmissions of a SYN, or of anything else, before ETIMEDOUT (R2, RFC 9293 3.8.3).
+    `syn_retries`, `retries`: retransmissions of a SYN, or of anything else, before ETIMEDOUT: R2, which must be three
+    minutes for a SYN (RFC 9293 3.8.3, MUST-23) and should be 100 s or more (SHLD-11).
 
     Receiving:
     `delayed_ack_ns`: less than 0.5 s (RFC 9293 3.8.6.3, MUST-40).
@@ -56,7 +57,7 @@ class TcpConfig:
     initial_rto_ns: int = 1 * _SECOND
     min_rto_ns: int = 1 * _SECOND
     max_rto_ns: int = 60 * _SECOND
-    syn_retries: int = 6
+    syn_retries: int = 7
     retries: int = 15
     delayed_ack_ns: int = 40 * _MILLISECOND
     challenge_acks: int = 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -45,7 +46,7 @@ def test_ranges_are_a_set_of_numbers(additions, edge):
         model |= fresh
         assert ranges.total == len(model)
     listed = [ranges[index] for index in range(len(ranges))]
-    assert all(left[1] < right[0] for left, right in zip(listed, listed[1:], strict=False))
+    assert all(left[1] < right[0] for left, right in pairwise(listed))
     assert {number for start, end in listed for number in range(start, end)} == model
     assert ranges.count_below(edge) == len([number for number in model if number < edge])
     for number in (edge, edge // 2):
