@@ -6,18 +6,19 @@ environment. Its own terminal output is kept back; what is said comes from the r
 
 from __future__ import annotations
 
+import ast
 import io
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from importlib import import_module
+from importlib.resources import files
 from pathlib import Path
-from pkgutil import walk_packages
 from typing import Final
 
 import pytest
 
+import pytest_netemu
 from netemu.errors import LocalError
 from pytest_netemu.outcomes import BAD
 from pytest_netemu.report.events import Json
@@ -27,6 +28,7 @@ from pytest_netemu.suites import WALLS
 
 __all__ = ["Check", "Progress", "Run", "checks", "package_of", "run", "select"]
 
+_ROOT: Final = Path(pytest_netemu.__file__).parent.parent  # so that a test's name is the same wherever one stands
 _USAGE_ERROR: Final = "ERROR: "  # how pytest begins what it has to say to its caller
 
 
@@ -67,15 +69,25 @@ def package_of(wall: str) -> str:
 
 
 def checks(package: str) -> Iterator[Check]:
-    """The checks of a suite in the order of its files, from the marks of its tests."""
+    """The checks of a suite in the order of its files.
+
+    They are read from the source, for a module that was imported before pytest collects it would not explain its assertions.
+    """
     known = catalogue()
-    suite = import_module(package)
-    for info in sorted(walk_packages(suite.__path__, f"{package}."), key=lambda info: info.name):
-        for name, test in vars(import_module(info.name)).items():
-            if name.startswith("test_"):
-                for mark in getattr(test, "pytestmark", ()):
-                    if mark.name == "netemu_clause":
-                        yield Check(known[mark.kwargs["id"]], info.name, name)
+    for file in sorted(files(package).iterdir(), key=lambda file: file.name):
+        if file.name.startswith("test_"):
+            for test in ast.parse(file.read_text(encoding="utf-8")).body:
+                if isinstance(test, ast.FunctionDef) and test.name.startswith("test_"):
+                    module = f"{package}.{file.name.removesuffix('.py')}"
+                    yield from (Check(known[name], module, test.name) for name in _judged(test))
+
+
+def _judged(test: ast.FunctionDef) -> Iterator[str]:
+    """The names given to `judges` in a test's decorators."""
+    for decorator in test.decorator_list:
+        match decorator:
+            case ast.Call(func=ast.Name(id="judges"), args=[ast.Constant(value=str() as name)]):
+                yield name
 
 
 def select(package: str, clauses: Sequence[str]) -> list[Check]:
@@ -107,7 +119,7 @@ def run(
     """Run the suite `package` and write the report into `out`. What was asked for wrongly is a `LocalError`."""
     select(package, clauses)
     out.mkdir(parents=True, exist_ok=True)
-    arguments = ["--pyargs", package, "-c", os.devnull, "--rootdir", str(out), "-p", "no:cacheprovider", "--netemu-out", str(out)]
+    arguments = ["--pyargs", package, "-c", os.devnull, "--rootdir", str(_ROOT), "-p", "no:cacheprovider", "--netemu-out", str(out)]
     for flag, values in (("backend", backends), ("guest", guests), ("nic", nics), ("clause", clauses)):
         arguments += [part for value in values for part in (f"--netemu-{flag}", value)]
     said = io.StringIO()

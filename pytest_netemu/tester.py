@@ -120,6 +120,8 @@ def _read_transport(ip: IPv4, layers: dict[type, object]) -> None:
 class Tester:
     """A frame-level endpoint on `backend`'s cable, with the address a first guest would have."""
 
+    __test__ = False  # pytest takes a class of this name for tests
+
     def __init__(self, network: Network, backend: UserBackend, *, mac: MacAddress = _TESTER_MAC) -> None:
         self.network = network
         self.backend = backend

@@ -25,6 +25,7 @@ _MODULUS: Final = 1 << 32
 _ISN: Final = 1_000_000
 _DEFAULT_OPTIONS: Final = TcpOptions(mss=1460)
 _WINDOW: Final = 65_535
+_UPDATE_COMES: Final = 0.01  # seconds; a SYN,ACK may offer no window, when the real one is known only now
 
 
 class TcpPeer:
@@ -84,11 +85,12 @@ class TcpPeer:
             self.ack = (self.ack + segment.segment_length) % _MODULUS
 
     def connect(self, options: TcpOptions = _DEFAULT_OPTIONS) -> Self:
-        """The three-way handshake, begun by the tester."""
+        """The three-way handshake, begun by the tester, and the window update that may follow."""
         __tracebackhide__ = True
         self.send(flags=SYN, options=options)
         self.expect(flags=SYN | ACK, acknowledgment=self.seq)
         self.send()
+        self.wait(flags=ACK, within=_UPDATE_COMES)
         return self
 
     @classmethod

@@ -7,11 +7,14 @@ backend and guest of the matrix: `pytest --pyargs pytest_netemu.suites.user_netw
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["SUITE_VERSION", "WALLS", "Wall"]
+import pytest
 
-from dataclasses import dataclass
+from pytest_netemu.requirements import catalogue
+
+__all__ = ["SUITE_VERSION", "WALLS", "Wall", "judges"]
 
 SUITE_VERSION: Final = "0.1"
 
@@ -32,3 +35,9 @@ WALLS: Final = {
     "link": Wall("a netdev meets another process"),
     "migration": Wall("a source meets its destination"),
 }
+
+
+def judges(name: str) -> pytest.MarkDecorator:
+    """The mark of a check that judges the catalogue's requirement `name`: `netemu_clause` with its document, section and level."""
+    requirement = catalogue()[name]
+    return pytest.mark.netemu_clause(requirement.document.id, requirement.section, level=requirement.level, id=name)

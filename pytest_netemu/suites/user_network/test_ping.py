@@ -1,0 +1,104 @@
+"""Pings through a user-mode network, and who may send them: ping_group_range (the seed's chapter, RFC 5508, Linux's ip-sysctl)."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+
+import pytest
+
+from netemu.guest.protocol import Guest
+from netemu.io.simhost import SimHost
+from netemu.netdev.protocol import UserBackend
+from netemu.wire.icmpv4 import IcmpType, UnreachableCode
+from pytest_netemu.suites import judges
+
+pytestmark = pytest.mark.netemu_requires("dhcp4", "ping", "icmp.echo")
+
+_OUTSIDE = "198.51.100.7"  # TEST-NET-2
+_GROUP = 100
+
+
+@pytest.fixture
+def host(netemu_backend: UserBackend) -> SimHost:
+    """A host whose ping_group_range a test may set, with a machine beyond it."""
+    host = netemu_backend.host
+    if not isinstance(host, SimHost):
+        pytest.skip("platform: only an in-memory host's ping_group_range is set by this check")
+    host.add_address(_OUTSIDE)
+    return host
+
+
+@judges("qemu/user-mode/04")
+def test_the_gateway_answers(netemu_backend: UserBackend, netemu_guest: Guest) -> None:
+    netemu_guest.dhcp4()
+    assert netemu_guest.ping(netemu_backend.gateway, count=3).ok
+
+
+@judges("qemu/user-mode/03")
+def test_the_network_can_be_seen_to_work(netemu_guest: Guest) -> None:
+    assert netemu_guest.dhcp4().address in IPv4Network("10.0.2.0/24")
+    assert netemu_guest.ping("10.0.2.2").ok
+
+
+@judges("qemu/user-mode/05")
+@pytest.mark.netemu_requires("icmp.forward")
+def test_pings_reach_the_internet(netemu_guest: Guest, host: SimHost) -> None:
+    host.set_ping_group_range(0, 2_147_483_647)
+    netemu_guest.dhcp4()
+    assert netemu_guest.ping(_OUTSIDE, count=3).ok
+
+
+@judges("rfc5508/3.1/01")
+@pytest.mark.netemu_requires("icmp.forward")
+def test_queries_and_their_answers_are_carried(netemu_guest: Guest, host: SimHost) -> None:
+    host.set_ping_group_range(_GROUP, _GROUP)
+    netemu_guest.dhcp4()
+    for size in (0, 56, 1400):
+        assert netemu_guest.ping(_OUTSIDE, size=size).ok
+
+
+@judges("qemu/user-mode/06")
+@pytest.mark.netemu_requires("icmp.forward")
+def test_without_the_hosts_leave_no_ping_goes_out(netemu_guest: Guest, host: SimHost) -> None:
+    host.set_ping_group_range(1, 0)
+    netemu_guest.dhcp4()
+    assert not netemu_guest.ping(_OUTSIDE, timeout=3).received
+    assert netemu_guest.ping("10.0.2.2").ok
+
+
+@judges("linux-icmp/ping_group_range/01")
+@pytest.mark.netemu_requires("icmp.forward")
+@pytest.mark.parametrize(("low", "high", "may"), [(0, 99, False), (101, 200, False), (0, 2**31 - 1, True), (100, 100, True)])
+def test_only_groups_in_the_range_may(netemu_guest: Guest, host: SimHost, low: int, high: int, may: bool) -> None:
+    host.set_ping_group_range(low, high)
+    netemu_guest.dhcp4()
+    assert netemu_guest.ping(_OUTSIDE, timeout=3).ok is may
+
+
+@judges("linux-icmp/ping_group_range/02")
+@pytest.mark.netemu_requires("icmp.forward")
+def test_the_default_is_nobody(netemu_guest: Guest, host: SimHost) -> None:
+    host.set_ping_group_range(1, 0)
+    host.groups = (0, _GROUP)
+    netemu_guest.dhcp4()
+    assert not netemu_guest.ping(_OUTSIDE, timeout=3).received
+
+
+@judges("linux-icmp/ping_group_range/03")
+@pytest.mark.netemu_requires("icmp.forward")
+def test_a_single_group_may(netemu_guest: Guest, host: SimHost) -> None:
+    host.set_ping_group_range(_GROUP, _GROUP)
+    netemu_guest.dhcp4()
+    assert netemu_guest.ping(_OUTSIDE).ok
+    host.groups = (_GROUP + 1,)
+    assert not netemu_guest.ping(_OUTSIDE, timeout=3).received
+
+
+@judges("rfc5508/6/01")
+@pytest.mark.netemu_requires("icmp.forward")
+def test_a_guest_is_told_that_it_may_not(netemu_guest: Guest, host: SimHost) -> None:
+    host.set_ping_group_range(1, 0)
+    netemu_guest.dhcp4()
+    errors = netemu_guest.ping(_OUTSIDE, timeout=3).errors
+    told = [(error.type, error.code) for error in errors]
+    assert told == [(IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.COMMUNICATION_PROHIBITED)]
