@@ -58,11 +58,13 @@ class DhcpService:
     def receive(self, payload: bytes, now: int) -> None:
         """A datagram for UDP port 68."""
         self.client.receive(payload, now)
+        self.work(now)
 
     def receive_arp(self, arp: Arp, now: int) -> None:
         """Every ARP packet of the interface."""
         if self._claim is not None:
             self._claim.receive(arp, now)
+            self.work(now)
 
     def deadline(self) -> int | None:
         moments = (self.client.deadline(), self._claim.deadline() if self._claim else None)
@@ -73,9 +75,10 @@ class DhcpService:
         self.client.expire(now)
         if self._claim is not None:
             self._claim.expire(now)
+        self.work(now)
 
     def work(self, now: int) -> None:
-        """Do what the client and the claim want done, until neither wants more."""
+        """Do what the client and the claim want done, until neither wants more; call it after using `client`."""
         while True:
             self._tell_client(now)
             events = self.client.events()

@@ -43,7 +43,7 @@ RETRANSMIT_TIME: Final = 1 * SECOND  # one request a second and destination at m
 MAX_TRIES: Final = 3
 REACHABLE_TIME: Final = 60 * SECOND  # "on the order of a minute" (RFC 1122 2.3.2.1)
 MAX_ENTRIES: Final = 1024
-MAX_PARKED: Final = 64  # for one neighbour; all the fragments of a 64 KB datagram. One is required (RFC 1122 2.3.2.2)
+MAX_PARKED: Final = 128  # for one neighbour: a 64 KB datagram's fragments at an MTU of 576. RFC 1122 2.3.2.2 wants one
 
 Packet = TypeVar("Packet")
 

@@ -23,6 +23,7 @@ class _Inbox:
 
     def __init__(self) -> None:
         self.ring = SendBuffer()
+        self.received = 0
         self.abandoned = False
         self.lost = 0
 
@@ -33,7 +34,9 @@ class _Inbox:
         if self.abandoned:
             self.lost += len(data)
             return len(data)
-        return self.ring.write(data)
+        taken = self.ring.write(data)
+        self.received += taken
+        return taken
 
     def finish(self) -> None:
         self.ring.finish()
@@ -72,7 +75,8 @@ class TcpSocket:
         self._aborting = False
         self._finished = False
         self._read = False
-        self._seen: tuple[object, ...] = ()
+        self._written = 0
+        self._seen = (False, False, False, 0, 0)
 
     def __repr__(self) -> str:
         return f"<TcpSocket {self.connection!r}>"
@@ -116,6 +120,7 @@ class TcpSocket:
         if self._ended:
             return 0
         taken = self._outbox.write(data)
+        self._written += taken
         self._touch(self)
         return taken
 
@@ -160,12 +165,12 @@ class TcpSocket:
             connection.close(now)
 
     def notice(self) -> None:
-        """Something came from the network: call `on_change` if the application can see a difference."""
-        connection, ring = self.connection, self._inbox.ring
-        state = connection.state
+        """Something came from the network: call `on_change` if there is more to read, more room, or another state."""
+        state, inbox = self.connection.state, self._inbox
         if state is not State.CLOSED and state not in HANDSHAKE:
             self._connected = True
-        seen = (self._connected, state is State.CLOSED, ring.available(), ring.eof, self._outbox.room)
+        acknowledged = self._written - self._outbox.available()
+        seen = (self._connected, state is State.CLOSED, inbox.ring.eof, inbox.received, acknowledged)
         if seen != self._seen:
             self._seen = seen
             if self.on_change is not None:

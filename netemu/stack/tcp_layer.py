@@ -73,7 +73,7 @@ class TcpListener:
     def on_accept(self, handler: Callable[[StreamSocket], None] | None) -> None:
         self._on_accept = handler
         while handler is not None and self._waiting:
-            handler(self._waiting.popleft())
+            _hand_over(self._waiting.popleft(), handler)
 
     @property
     def full(self) -> bool:
@@ -86,7 +86,7 @@ class TcpListener:
         if self._on_accept is None:
             self._waiting.append(socket)
         else:
-            self._on_accept(socket)
+            _hand_over(socket, self._on_accept)
 
     def close(self) -> None:
         """Stop listening; connections that nobody accepted are reset."""
@@ -95,6 +95,13 @@ class TcpListener:
             socket.abort()
         self.pending.clear()
         self._waiting.clear()
+
+
+def _hand_over(socket: TcpSocket, handler: Callable[[StreamSocket], None]) -> None:
+    """Give a new connection to the application; data that came with or before it is announced too."""
+    handler(socket)
+    if socket.on_change is not None:
+        socket.on_change()
 
 
 class TcpLayer:
@@ -257,6 +264,8 @@ class TcpLayer:
         if socket.orphaned and connection.state is State.FIN_WAIT_2:
             until = self._orphans.setdefault(socket, now + ORPHAN_TIMEOUT)
             deadline = until if deadline is None else min(deadline, until)
+        else:
+            self._orphans.pop(socket, None)
         self._deadlines.set(socket, deadline)
 
     def _notice(self, socket: TcpSocket) -> None:

@@ -258,7 +258,8 @@ def test_what_a_socket_refuses(wire):
 
 
 def test_ephemeral_ports_are_all_used_before_there_are_none(wire):
-    wire.stack.getrandbits = lambda count, numbers=itertools.count(): next(numbers) % (1 << count)
+    numbers = itertools.count()
+    wire.stack.getrandbits = lambda count: next(numbers) % (1 << count)
     ports = {wire.stack.udp.open().port for _ in range(16384)}
     assert ports == set(range(49152, 65536))
     with pytest.raises(HostError):
