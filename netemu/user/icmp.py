@@ -8,8 +8,7 @@ router that sent it; so traceroute by ICMP works, as far as the host's sockets t
 Where ping_group_range grants the host no ping socket, the guest is told so: destination unreachable, communication administratively
 prohibited (code 13, RFC 1812 5.2.7.1). The counter `ping-forbidden` and `refusals` say it on our side.
 
-A session lives for 60 s after its last request (RFC 5508 REQ-1), with the last 64 requests that were not answered. Other
-messages than echo requests are counted and dropped: a host's sockets cannot carry them.
+A session lives for 60 s after its last request (RFC 5508 REQ-1), with the last 64 requests that were not answered.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from netemu.user.flow import Flow
 from netemu.user.idle import IdleTable
 from netemu.user.realm import Quotation, Realm
 from netemu.wire.address import Endpoint
-from netemu.wire.icmpv4 import IcmpType, Icmpv4
+from netemu.wire.icmpv4 import Icmpv4
 from netemu.wire.ipv4 import IPv4, Protocol
 
 __all__ = ["EchoService"]
@@ -55,12 +54,9 @@ class EchoService:
         self._realm = realm
         self._sessions: IdleTable[tuple[IPv4Address, int], _Session] = IdleTable(_SESSIONS, SESSION_TIMEOUT)
 
-    def receive(self, packet: IPv4, now: int) -> None:
-        """A guest's ICMP message; raises `WireError`."""
-        message = Icmpv4.parse(packet.payload)
-        if message.type != IcmpType.ECHO_REQUEST:
-            self._realm.counters["icmp-ignored"] += 1
-        elif self._realm.lan.is_own(packet.destination):
+    def receive(self, packet: IPv4, message: Icmpv4, now: int) -> None:
+        """A guest's echo request."""
+        if self._realm.lan.is_own(packet.destination):
             reply = Icmpv4.echo_reply(message.identifier, message.sequence, message.payload)
             self._realm.lan.datagram(packet.destination, packet.source, Protocol.ICMP, reply.pack(), now)
         elif self._realm.options.restrict:

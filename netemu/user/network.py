@@ -28,7 +28,7 @@ from typing import Protocol
 from netemu.io.host import Host
 from netemu.net.port import Frame
 from netemu.stack.fragments import Reassembler
-from netemu.stack.icmp import is_martian
+from netemu.stack.icmp import IcmpReport, is_martian
 from netemu.user.dhcp import DhcpServer
 from netemu.user.dns import DNS_PORT, DnsForwarder
 from netemu.user.flow import Flow, Refusal
@@ -46,7 +46,7 @@ from netemu.wire.arp import Arp
 from netemu.wire.dhcpv4 import CLIENT_PORT, SERVER_PORT, Dhcpv4
 from netemu.wire.errors import WireError
 from netemu.wire.ether import Ethernet, EtherType
-from netemu.wire.icmpv4 import Icmpv4, TimeExceededCode
+from netemu.wire.icmpv4 import IcmpType, Icmpv4, TimeExceededCode
 from netemu.wire.ipv4 import IPv4
 from netemu.wire.ipv4 import Protocol as IpProtocol
 from netemu.wire.udp import Udp
@@ -91,7 +91,7 @@ class UserNetwork:
             self._forwards,
         )
         self._by_protocol: dict[int, Callable[[IPv4, int], None]] = {
-            IpProtocol.ICMP: self._echo.receive,
+            IpProtocol.ICMP: self._receive_icmp,
             IpProtocol.UDP: self._receive_udp,
             IpProtocol.TCP: self._tcp.receive,
         }
@@ -242,6 +242,18 @@ class UserNetwork:
                 self._receive_dhcp(datagram, now)
                 return
         self.counters["broadcast-ignored"] += 1
+
+    def _receive_icmp(self, packet: IPv4, now: int) -> None:
+        """Echo requests, and errors about our TCP segments (a guest that rejects a forward); the host's sockets carry no others."""
+        message = Icmpv4.parse(packet.payload)
+        if message.type == IcmpType.ECHO_REQUEST:
+            self._echo.receive(packet, message, now)
+        elif not (message.is_error and self._is_about_tcp(IcmpReport.parse(message, packet.source), now)):
+            self.counters["icmp-ignored"] += 1
+
+    def _is_about_tcp(self, report: IcmpReport, now: int) -> bool:
+        from_guest = report.reporter == report.destination  # nobody else stands between us and it
+        return from_guest and report.protocol == IpProtocol.TCP and self._tcp.reported(report, now)
 
     def _receive_udp(self, packet: IPv4, now: int) -> None:
         datagram = Udp.parse(packet.payload, packet.source, packet.destination)

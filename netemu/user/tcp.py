@@ -33,6 +33,7 @@ from netemu.errors import HostError
 from netemu.net.clock import SECOND
 from netemu.net.sockets import StreamSocket
 from netemu.stack.deadlines import Deadlines
+from netemu.stack.icmp import IcmpReport
 from netemu.stack.tcp import State, TcpConfig, TcpConnection, reply_to_unknown
 from netemu.stack.tcp.state import HANDSHAKE
 from netemu.user.dns import DNS_PORT
@@ -143,6 +144,16 @@ class TcpNat:
         if flow is not None:
             flow.connection.unreachable(errno.EHOSTUNREACH, now)
             self._changed[flow] = None
+
+    def reported(self, report: IcmpReport, now: int) -> bool:
+        """A guest's ICMP error about a segment of ours, which ends a flow in its handshake; False if there is no such flow."""
+        ours, guests = report.ports
+        flow = self._flows.get((Endpoint(report.destination, guests), Endpoint(report.source, ours)))
+        if flow is None or report.errno == errno.EMSGSIZE:
+            return False
+        flow.connection.unreachable(report.errno, now)
+        self._changed[flow] = None
+        return True
 
     def _open(self, key: _Key, packet: IPv4, syn: Tcp, now: int) -> None:
         """A connection outwards."""

@@ -10,7 +10,8 @@ from netemu.wire.address import Endpoint
 from netemu.wire.dns import DnsMessage, Question, RecordType, ResponseCode, a_record
 
 QUERY = DnsMessage(0x4242, (Question("www.example.org", RecordType.A),), recursion_desired=True)
-ANSWER = replace(QUERY, response=True, recursion_available=True, answers=(a_record("www.example.org", IPv4Address("192.0.2.80"), 60),))
+RECORD = a_record("www.example.org", IPv4Address("192.0.2.80"), 60)
+ANSWER = replace(QUERY, response=True, recursion_available=True, answers=(RECORD,))
 
 
 def message(seen: Seen, port: int = 5000) -> DnsMessage:
@@ -41,26 +42,27 @@ def test_no_name_server_is_a_server_failure_at_once() -> None:
 
 
 def test_a_name_server_that_is_not_there_is_a_server_failure_at_once() -> None:
-    lab = Lab()
-    server = lab.host.dns_server({})
-    server.close()
+    lab = Lab(nameserver="127.0.0.53")
     lab.udp(DNS, 53, QUERY.pack())
     assert message(lab.one()).response_code == ResponseCode.SERVER_FAILURE
 
 
-def silent(lab: Lab) -> list[tuple[bytes, Endpoint]]:
-    """A name server that only listens."""
-    lab.host.dns_server({}, "127.0.0.53").close()
-    asked: list[tuple[bytes, Endpoint]] = []
-    server = lab.host.open_datagram(Endpoint(IPv4Address("127.0.0.53"), 53))
-    server.on_datagram = lambda data, source: asked.append((data, source))
-    lab.server = server  # type: ignore[attr-defined] # for the test to answer with
-    return asked
+class SilentServer:
+    """A lab whose host has a name server that only listens; `say` is what it says in the end, to whom asked first."""
+
+    def __init__(self) -> None:
+        self.lab = Lab(nameserver="127.0.0.53")
+        self.asked: list[tuple[bytes, Endpoint]] = []
+        self.socket = self.lab.host.open_datagram(Endpoint(IPv4Address("127.0.0.53"), 53))
+        self.socket.on_datagram = lambda data, source: self.asked.append((data, source))
+
+    def say(self, octets: bytes) -> None:
+        self.socket.send_to(octets, self.asked[0][1])
 
 
 def test_silence_is_a_server_failure_after_four_seconds() -> None:
-    lab = Lab()
-    asked = silent(lab)
+    server = SilentServer()
+    lab, asked = server.lab, server.asked
     lab.udp(DNS, 53, QUERY.pack())
     assert lab.take(3.9) == []
     assert [flow.protocol for flow in lab.network.flows()] == ["dns"]
@@ -71,8 +73,8 @@ def test_silence_is_a_server_failure_after_four_seconds() -> None:
 
 
 def test_a_question_asked_again_is_sent_again_and_does_not_wait_longer() -> None:
-    lab = Lab()
-    asked = silent(lab)
+    server = SilentServer()
+    lab, asked = server.lab, server.asked
     lab.udp(DNS, 53, QUERY.pack())
     lab.run(2)
     lab.udp(DNS, 53, QUERY.pack())
@@ -92,22 +94,21 @@ def test_a_question_asked_again_is_sent_again_and_does_not_wait_longer() -> None
     ],
 )
 def test_an_answer_to_another_question_is_ignored(wrong: DnsMessage) -> None:
-    lab = Lab()
-    asked = silent(lab)
+    server = SilentServer()
+    lab = server.lab
     lab.udp(DNS, 53, QUERY.pack())
     lab.run()
-    _, source = asked[0]
-    lab.server.send_to(wrong.pack(), source)
-    lab.server.send_to(b"\x42\x42nonsense", source)
+    server.say(wrong.pack())
+    server.say(b"\x42\x42nonsense")
     assert lab.take() == []
     assert lab.counters["dns-mismatched"] == 2
-    lab.server.send_to(replace(ANSWER, questions=(Question("WWW.example.ORG", RecordType.A),)).pack(), source)
+    server.say(replace(ANSWER, questions=(Question("WWW.example.ORG", RecordType.A),)).pack())
     assert message(lab.one()).answers == ANSWER.answers
 
 
 def test_an_answer_from_somebody_else_is_ignored() -> None:
-    lab = Lab()
-    asked = silent(lab)
+    server = SilentServer()
+    lab, asked = server.lab, server.asked
     lab.udp(DNS, 53, QUERY.pack())
     lab.run()
     with lab.host.udp("127.0.0.66", 53) as forger:
@@ -134,8 +135,7 @@ def test_what_is_no_question_is_counted() -> None:
 
 
 def test_waiting_questions_are_bounded() -> None:
-    lab = Lab()
-    silent(lab)
+    lab = SilentServer().lab
     for number in range(200):
         lab.udp(DNS, 53, replace(QUERY, identification=number).pack())
     lab.run()

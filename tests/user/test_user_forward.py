@@ -55,5 +55,5 @@ def test_rules(rule: str, forward: str) -> None:
     ],
 )
 def test_what_is_no_rule_gets_one_sentence(rule: str) -> None:
-    with pytest.raises(LocalError, match="^hostfwd="):
+    with pytest.raises(LocalError, match=r"^hostfwd="):
         parse(rule)

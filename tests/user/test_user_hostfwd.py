@@ -9,6 +9,8 @@ from user_driver import GATEWAY, GUEST, SERVER, Lab, unreachable
 from netemu.errors import HostError, LocalError
 from netemu.user.options import UserOptions
 from netemu.wire.address import Endpoint
+from netemu.wire.icmpv4 import Icmpv4
+from netemu.wire.ipv4 import Protocol
 from netemu.wire.tcp import ACK, PSH, RST, SYN, Tcp, TcpOptions
 
 LOCALHOST = IPv4Address("127.0.0.1")
@@ -83,6 +85,33 @@ def test_a_guest_that_is_not_there_is_a_reset_after_three_seconds() -> None:
         lab.run(0.2)
         assert client.socket.error == errno.ECONNRESET
     assert lab.network.flows() == ()
+
+
+@pytest.mark.parametrize("code", [1, 3, 13])
+def test_a_guest_whose_firewall_rejects_is_a_reset(code: int) -> None:
+    lab = Lab()
+    lab.user.add_hostfwd("tcp::2222-:22")
+    with lab.host.tcp_connect("127.0.0.1", 2222) as client:
+        opening = lab.one().ip
+        assert opening is not None
+        lab.ip(lab.packet(GATEWAY, Protocol.ICMP, Icmpv4.unreachable(code, opening.pack()).pack()))
+        lab.run()
+        assert client.socket.error == errno.ECONNRESET
+    assert lab.network.flows() == ()
+
+
+def test_an_error_about_an_established_connection_does_not_end_it() -> None:
+    lab = Lab()
+    lab.user.add_hostfwd("tcp::2222-:22")
+    with lab.host.tcp_connect("127.0.0.1", 2222) as client:
+        answer_syn(lab)
+        lab.take()
+        client.send(b"x")
+        segment = lab.one().ip
+        assert segment is not None
+        lab.ip(lab.packet(GATEWAY, Protocol.ICMP, Icmpv4.unreachable(3, segment.pack()).pack()))
+        lab.run()
+        assert client.socket.error == 0
 
 
 def test_two_clients_with_one_port_are_two_connections() -> None:
@@ -184,9 +213,8 @@ def test_a_removed_udp_forward_forgets_its_peers() -> None:
 
 def test_a_port_in_use_is_the_hosts_error_and_leaves_nothing_behind() -> None:
     lab = Lab()
-    with lab.host.tcp_listen("127.0.0.1", 2222):
-        with pytest.raises(HostError, match="EADDRINUSE"):
-            lab.user.add_hostfwd("tcp::2222-:22")
+    with lab.host.tcp_listen("127.0.0.1", 2222), pytest.raises(HostError, match="EADDRINUSE"):
+        lab.user.add_hostfwd("tcp::2222-:22")
     with pytest.raises(HostError, match="EADDRNOTAVAIL"):
         lab.user.add_hostfwd("tcp:192.0.2.99:2222-:22")
     assert lab.user.forwards == ()

@@ -59,7 +59,7 @@ def test_the_smb_address_gives_way() -> None:
 def test_dns_may_be_outside_unless_restricted() -> None:
     outside = IPv4Address("192.0.2.53")
     assert UserOptions(dns=outside).dns == outside
-    with pytest.raises(LocalError, match="dns=192.0.2.53"):
+    with pytest.raises(LocalError, match="dns=192"):
         UserOptions(dns=outside, restrict=True)
 
 

@@ -67,12 +67,20 @@ def see(octets: bytes) -> Seen:
 class Lab:
     """A user-mode network on an in-memory host, and one guest of raw frames at its port.
 
-    `answers_arp` makes the guest answer ARP requests for `address`, and keeps them out of what `take` gives.
+    `answers_arp` makes the guest answer ARP requests for `address`, and keeps them out of what `take` gives. `nameserver` is the
+    host's, and not there unless a test makes it.
     """
 
-    def __init__(self, options: UserOptions | None = None, *, address: IPv4Address = GUEST, answers_arp: bool = True) -> None:
+    def __init__(
+        self,
+        options: UserOptions | None = None,
+        *,
+        address: IPv4Address = GUEST,
+        answers_arp: bool = True,
+        nameserver: str | None = None,
+    ) -> None:
         self.loop = VirtualLoop()
-        self.host = SimHost(self.loop)
+        self.host = SimHost(self.loop, nameservers=[nameserver] if nameserver else [])
         self.host.add_address(SERVER)
         self.user = UserNetdev(self.loop, "user0", options or UserOptions(), self.host, random.Random(1).getrandbits)
         self.network = self.user.network
@@ -116,7 +124,9 @@ class Lab:
     def ethernet(self, ethertype: int, payload: bytes, destination: MacAddress = GATEWAY_MAC) -> None:
         self.frame(pad(Ethernet(destination, GUEST_MAC, ethertype, payload).pack()))
 
-    def arp(self, operation: int, target: IPv4Address, *, sender: IPv4Address | None = None, target_mac: MacAddress = ZERO_MAC) -> None:
+    def arp(
+        self, operation: int, target: IPv4Address, *, sender: IPv4Address | None = None, target_mac: MacAddress = ZERO_MAC
+    ) -> None:
         arp = Arp(operation, GUEST_MAC, self.address if sender is None else sender, target_mac, target)
         self.ethernet(EtherType.ARP, arp.pack(), BROADCAST_MAC)
 
@@ -127,7 +137,9 @@ class Lab:
     def packet(self, destination: IPv4Address, protocol: int, payload: bytes, **fields: int) -> IPv4:
         return IPv4(self.address, destination, protocol, payload, **fields)  # type: ignore[arg-type] # numbers only
 
-    def echo(self, destination: IPv4Address, *, identifier: int = 7, sequence: int = 1, payload: bytes = b"ping", ttl: int = 64) -> IPv4:
+    def echo(
+        self, destination: IPv4Address, *, identifier: int = 7, sequence: int = 1, payload: bytes = b"ping", ttl: int = 64
+    ) -> IPv4:
         message = Icmpv4.echo_request(identifier, sequence, payload)
         return self.ip(self.packet(destination, Protocol.ICMP, message.pack(), ttl=ttl, identification=4711))
 
