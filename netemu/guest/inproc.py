@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from ipaddress import IPv4Address, IPv4Interface
 from typing import Final
 
@@ -179,7 +180,9 @@ class InprocGuest:
         ttl: int = 64,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> PingResult:
-        """Send `count` echo requests of `size` octets, each after the answer to the one before or a second later."""
+        """Send `count` echo requests of `size` octets (0 to 65,507), each after the answer to the one before or a second later."""
+        if count < 1 or size < 0:
+            raise LocalError(f"ping with count={count}, size={size}: count is one or more, size zero or more")
         destination = endpoint(address, 0).address
         payload = bytes(index & 0xFF for index in range(size))
         rtts: dict[int, int] = {}
@@ -187,7 +190,6 @@ class InprocGuest:
         with self._loop:
             now = self._loop.now
             deadline = now() + nanoseconds(timeout)
-            socket = self.stack.echo.open()
             sent_at: list[int] = []
 
             def replied(sequence: int, data: bytes, source: IPv4Address) -> None:  # noqa: ARG001 - the callback's form
@@ -200,18 +202,20 @@ class InprocGuest:
             def settled() -> bool:
                 return all(sequence in rtts or sequence in errors for sequence in range(len(sent_at)))
 
-            socket.on_reply, socket.on_error = replied, failed
-            for sequence in range(count):
-                sent_at.append(now())
-                try:
-                    socket.send_echo(destination, sequence, payload, ttl)
-                except HostError:
-                    errors[sequence] = PingError(IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.NET, None)
-                last = sequence == count - 1
-                self._loop.run_until(settled, deadline if last else min(deadline, now() + _PING_INTERVAL))
-                if now() >= deadline:
-                    break
-            socket.close()
+            with closing(self.stack.echo.open()) as socket:
+                socket.on_reply, socket.on_error = replied, failed
+                for sequence in range(count):
+                    sent_at.append(now())
+                    try:
+                        socket.send_echo(destination, sequence, payload, ttl)
+                    except HostError as error:
+                        if error.errno != errno.ENETUNREACH:
+                            raise
+                        errors[sequence] = PingError(IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.NET, None)
+                    last = sequence == count - 1
+                    self._loop.run_until(settled, deadline if last else min(deadline, now() + _PING_INTERVAL))
+                    if now() >= deadline:
+                        break
         return PingResult(destination, len(sent_at), tuple(rtts.values()), tuple(errors.values()))
 
     def resolve(self, name: str, *, server: Address | None = None, timeout: float = DEFAULT_TIMEOUT) -> list[IPv4Address]:
@@ -237,13 +241,12 @@ class InprocGuest:
     def _ask(self, query: DnsQuery, timeout: float) -> None:
         loop = self._loop
         deadline = loop.now() + nanoseconds(timeout)
-        socket = self.stack.udp.open()
-        socket.on_datagram = query.receive
-        while query.outcome is DnsOutcome.ASKING and loop.now() < deadline:
-            for payload, destination in query.transmit(loop.now()):
-                socket.send_to(payload, destination)
-            loop.run_until(lambda: query.outcome is not DnsOutcome.ASKING, min(deadline, query.deadline() or deadline))
-        socket.close()
+        with closing(self.stack.udp.open()) as socket:
+            socket.on_datagram = query.receive
+            while query.outcome is DnsOutcome.ASKING and loop.now() < deadline:
+                for payload, destination in query.transmit(loop.now()):
+                    socket.send_to(payload, destination)
+                loop.run_until(lambda: query.outcome is not DnsOutcome.ASKING, min(deadline, query.deadline() or deadline))
 
     def _ask_tcp(self, query: DnsQuery, timeout: float) -> None:
         """The same question over TCP (RFC 7766): a length in front of each message."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
+from netemu.errors import LocalError
 from netemu.stack.lease import Lease
 from netemu.wire.address import MacAddress
 from netemu.wire.dhcpv4 import BOOTREQUEST, DhcpMessageType, DhcpOption, Dhcpv4
@@ -42,7 +43,7 @@ class DhcpClientConfig:
 
     `parameters` are the option numbers of the parameter request list; `requested` is an address to suggest in DISCOVER;
     `broadcast` sets the flag for clients that cannot receive unicast yet (RFC 2131 4.1), which ours can; `options` are
-    added to DISCOVER and REQUEST as they are.
+    added to DISCOVER and REQUEST as they are. What no message can carry is a `LocalError`.
     """
 
     hostname: str | None = None
@@ -51,6 +52,13 @@ class DhcpClientConfig:
     requested: IPv4Address | None = None
     broadcast: bool = False
     options: tuple[tuple[int, bytes], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.hostname is not None and not (self.hostname.isascii() and self.hostname):
+            raise LocalError(f"DhcpClientConfig.hostname is {self.hostname!r}: give one or more ASCII characters")
+        numbers = (*self.parameters, *(number for number, _ in self.options))
+        if not all(0 < number < 255 and number != DhcpOption.OPTION_OVERLOAD for number in numbers):
+            raise LocalError(f"DhcpClientConfig names the options {numbers}: give numbers from 1 to 254, but not 52")
 
 
 class DhcpRequests:

@@ -32,7 +32,7 @@ class EchoSocket:
         self._layer, self._ip = layer, ip
 
     def send_echo(self, destination: IPv4Address, sequence: int, payload: bytes, ttl: int = 64) -> None:
-        """Send one request; `HostError` ENETUNREACH without a route."""
+        """Send one request; `HostError` ENETUNREACH without a route, EMSGSIZE for more than 65,507 octets."""
         message = Icmpv4.echo_request(self.identifier, sequence, payload)
         self._ip.send(self._ip.source_for(destination), destination, Protocol.ICMP, message.pack(), ttl=ttl)
 

@@ -44,7 +44,7 @@ from netemu.wire.errors import WireError
 from netemu.wire.ether import Ethernet, EtherType
 from netemu.wire.fields import ANY_IPV4
 from netemu.wire.icmpv4 import IcmpType, Icmpv4, TimeExceededCode, UnreachableCode
-from netemu.wire.ipv4 import IPv4, Protocol
+from netemu.wire.ipv4 import MAXIMUM_LENGTH, MINIMUM_HEADER_LENGTH, IPv4, Protocol
 from netemu.wire.udp import Udp
 
 __all__ = ["Ipv4Stack"]
@@ -172,6 +172,10 @@ class Ipv4Stack:
         ttl: int = 64,
         dont_fragment: bool = False,
     ) -> None:
+        if not 1 <= ttl <= 255:
+            raise LocalError(f"a time to live of {ttl}: give 1 to 255")
+        if MINIMUM_HEADER_LENGTH + len(payload) > MAXIMUM_LENGTH:
+            raise HostError(errno.EMSGSIZE, f"send {len(payload)} octets to {destination}")
         self._queue(IPv4(source, destination, protocol, payload, ttl, self._next_identification(), dont_fragment))
         self.wake()
 
@@ -358,7 +362,7 @@ class Ipv4Stack:
             return
         mtu = self.path_mtus.get(destination, self.mtu, now)
         if packet.protocol == Protocol.TCP and packet.header_length + len(packet.payload) > mtu:
-            packet = replace(packet, dont_fragment=False)  # made before the path was known to be narrow (RFC 1191 6.5)
+            packet = replace(packet, dont_fragment=False)  # made before the path was known to be narrow (RFC 1191 3)
         try:
             pieces = fragment(packet, mtu)
         except HostError:

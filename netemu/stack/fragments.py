@@ -9,7 +9,7 @@ in an ICMP error.
 Policy. Fragments that overlap with the same octets (duplicates, another router's other cuts) are fine. Octets that contradict what
 came before, or a second and different end, discard the datagram and whatever else of it comes until the timeout, as RFC 5722 4
 does for IPv6: no honest sender does this, and which copy wins is what evasion tools play with. Bounds: 64 datagrams at a time
-(the oldest goes), 65,535 octets each.
+(the oldest goes), 65,535 octets and 256 separate ranges each (more is treated as a contradiction).
 
 Documents: RFC 791 3.2, RFC 815, RFC 1122 3.3.2 and 3.3.3, RFC 3168 5.3 (congestion marks of fragments). What is not done:
 limits for one source alone.
@@ -27,10 +27,11 @@ from netemu.errors import HostError, LocalError
 from netemu.net.clock import SECOND
 from netemu.wire.ipv4 import MAXIMUM_LENGTH, IPv4
 
-__all__ = ["MAX_DATAGRAMS", "REASSEMBLY_TIMEOUT", "Reassembler", "fragment"]
+__all__ = ["MAX_DATAGRAMS", "MAX_RANGES", "REASSEMBLY_TIMEOUT", "Reassembler", "fragment"]
 
 REASSEMBLY_TIMEOUT: Final = 60 * SECOND  # fixed, 60 to 120 s (RFC 1122 3.3.2)
 MAX_DATAGRAMS: Final = 64
+MAX_RANGES: Final = 256  # a 64 KB datagram at an MTU of 576 has 119 fragments, so 60 gaps at most
 
 _CONGESTION_EXPERIENCED: Final = 3  # RFC 3168 5
 _COPIED: Final = 0x80  # an option's copied flag (RFC 791 3.1)
@@ -53,7 +54,7 @@ class _Partial:
     ranges: list[tuple[int, int]] = field(default_factory=list)
 
     def add(self, start: int, payload: bytes, last: bool) -> bool:
-        """Put `payload` in its place; False if it contradicts what is there."""
+        """Put `payload` in its place; False if it contradicts what is there, or leaves too many gaps."""
         end = start + len(payload)
         reached = self.ranges[-1][1] if self.ranges else 0
         if last:
@@ -70,7 +71,7 @@ class _Partial:
             self.data.extend(bytes(end - len(self.data)))
         self.data[start:end] = payload
         self._cover(start, end)
-        return True
+        return len(self.ranges) <= MAX_RANGES
 
     def _cover(self, start: int, end: int) -> None:
         apart = []

@@ -49,11 +49,6 @@ _OTHER_ERRNO: Final[dict[int, int]] = {
     IcmpType.TIME_EXCEEDED: errno.EHOSTUNREACH,
     IcmpType.PARAMETER_PROBLEM: errno.EPROTO,
 }
-_HARD: Final = (
-    UnreachableCode.PROTOCOL,
-    UnreachableCode.PORT,
-)  # RFC 1122 4.2.3.9; FRAGMENTATION_NEEDED has become path MTU discovery since
-
 _PLATEAUS: Final = (32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, MINIMUM_MTU)  # RFC 1191 7.1
 
 _QUOTED: Final = struct.Struct("!BxH5xBxxII")  # version and IHL, total length, protocol, source, destination
@@ -177,11 +172,6 @@ class IcmpReport:
         if self.type == IcmpType.DESTINATION_UNREACHABLE:
             return _UNREACHABLE_ERRNO.get(self.code, errno.EPROTO)
         return _OTHER_ERRNO.get(self.type, errno.EPROTO)
-
-    @property
-    def is_hard(self) -> bool:
-        """Trying again is no use (RFC 1122 4.2.3.9)."""
-        return self.type == IcmpType.DESTINATION_UNREACHABLE and self.code in _HARD
 
     @property
     def ports(self) -> tuple[int, int]:

@@ -40,7 +40,7 @@ class IpLayer(Protocol):
         ttl: int = 64,
         dont_fragment: bool = False,
     ) -> None:
-        """Queue a datagram, and ask to be run."""
+        """Queue a datagram, and ask to be run. `ttl` is 1 to 255; `HostError` EMSGSIZE for more than IPv4 can carry."""
         ...
 
     def wake(self) -> None:

@@ -11,7 +11,7 @@ quote its SYN (RFC 5927 4.1). A listener holds `backlog` connections that are no
 the peer tries again.
 
 What is not done: SYN cookies; lowering a connection's segment size after ICMP says that the path is narrow (its segments
-are then fragmented, RFC 1191 6.5).
+are then fragmented, RFC 1191 3).
 """
 
 from __future__ import annotations

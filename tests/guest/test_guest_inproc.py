@@ -114,6 +114,19 @@ def test_ping_into_silence(cable):
     assert cable.loop.now() - before == 5 * SECOND
 
 
+@pytest.mark.parametrize("wrong", [{"count": 0}, {"size": -1}, {"ttl": 0}, {"ttl": 256}])
+def test_ping_says_what_it_wants(cable, wrong):
+    with pytest.raises(LocalError):
+        cable.a.ping(B, **wrong)
+
+
+def test_ping_too_long(cable):
+    with pytest.raises(HostError) as caught:
+        cable.a.ping(B, size=65508)
+    assert caught.value.errno == errno.EMSGSIZE
+    assert cable.a.ping(B).ok
+
+
 def test_ping_counts_a_lost_one(cable):
     cable.a.ping(B)
     cable.link.set_faults(forward=[Fault(1, "drop")])

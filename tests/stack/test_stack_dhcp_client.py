@@ -7,6 +7,7 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
+from netemu.errors import LocalError
 from netemu.net.clock import SECOND
 from netemu.stack.dhcp_client import Bound, Claim, DhcpClient, DhcpEvent, DhcpState, Lost, SendDhcp
 from netemu.stack.dhcp_messages import DhcpClientConfig, lease_from
@@ -474,6 +475,25 @@ def test_start_again_forgets_the_old_lease():
     lost, discover = script.events()
     assert lost == Lost(lease, "stopped")
     assert discover.message.message_type is Kind.DISCOVER
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"hostname": ""}, {"hostname": "gäst"}, {"parameters": (0,)}, {"parameters": (255,)}, {"options": ((52, b"\1"),)}],
+)
+def test_a_configuration_that_no_message_can_carry(wrong):
+    with pytest.raises(LocalError, match="DhcpClientConfig"):
+        DhcpClientConfig(**wrong)
+
+
+def test_configured_options_are_sent():
+    config = DhcpClientConfig(client_identifier=b"\1id", options=((60, b"vendor"),), broadcast=True)
+    script = Script(config=config)
+    script.start()
+    script.answer(Kind.OFFER)
+    script.events()
+    assert script.last.message_type is Kind.REQUEST
+    assert (script.last.options[60], script.last.options[61], script.last.broadcast) == (b"vendor", b"\1id", True)
 
 
 # Leases.

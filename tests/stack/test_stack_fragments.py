@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from netemu.errors import HostError, LocalError
 from netemu.net.clock import SECOND
-from netemu.stack.fragments import MAX_DATAGRAMS, REASSEMBLY_TIMEOUT, Reassembler, fragment
+from netemu.stack.fragments import MAX_DATAGRAMS, MAX_RANGES, REASSEMBLY_TIMEOUT, Reassembler, fragment
 from netemu.wire.ipv4 import IPv4
 
 A, B = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
@@ -146,6 +146,15 @@ def test_contradictions_poison_the_datagram(contradiction):
     assert reassembler.counters["fragments-contradictory"] == 1 + len(whole)
     assert reassembler.expire(REASSEMBLY_TIMEOUT) == []  # nothing to tell anybody
     assert put_together(whole, reassembler) == [datagram(100)]  # the identification is usable again
+
+
+def test_a_datagram_full_of_gaps_is_given_up():
+    reassembler = Reassembler()
+    for number in range(MAX_RANGES):
+        reassembler.receive(piece(16 * number, bytes(8), more=True), 0)
+    assert not reassembler.counters
+    reassembler.receive(piece(16 * MAX_RANGES, bytes(8), more=True), 0)
+    assert reassembler.counters == {"fragments-contradictory": 1}
 
 
 def test_congestion_marks_survive():
