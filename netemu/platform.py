@@ -67,10 +67,9 @@ def _user_namespaces() -> Finding:
 
 
 def _network_namespaces() -> Finding:
-    from netemu.io.namespace import Namespace
+    from netemu.io.namespace import probe_namespace
 
-    reason = Namespace.probe()
-    return Finding(reason is None, reason or "a private network namespace can be made")
+    return Finding(*probe_namespace())
 
 
 def _ping_group_range() -> Finding:

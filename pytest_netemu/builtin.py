@@ -72,12 +72,11 @@ def _netemu_backend(network: Network, **options: str | Sequence[str]) -> UserBac
 
 
 def _libslirp_backend(network: Network, **options: str | Sequence[str]) -> UserBackend:
+    """The library, with its sockets in a private namespace of its own."""
     from netemu.peers.libslirp import LibslirpBackend
     from netemu.user.options import UserOptions
 
-    wanted = UserOptions.from_pairs(_pairs(options))
-    with network.loop:
-        backend = LibslirpBackend(network.loop, f"libslirp{len(network.backends)}", wanted)
+    backend = LibslirpBackend(network.loop, f"libslirp{len(network.backends)}", UserOptions.from_pairs(_pairs(options)))
     network.add_backend(backend)
     return backend
 

@@ -26,7 +26,7 @@ from weakref import WeakSet
 import pytest
 
 from pytest_netemu import markers
-from pytest_netemu.leaks import Picture, leaks_since
+from pytest_netemu.leaks import Picture, leaks_since, take_picture
 from pytest_netemu.matrix import Cell, cell_of, clock_of
 from pytest_netemu.options import SETTINGS, ClockKind, Settings
 
@@ -56,6 +56,7 @@ class Evidence:
         names = {part.name for _, part in self.cell.parts()}
         self.deviation = next((d for d in markers.of(item, markers.KnownDeviation) if d.implementation in names), None)
         self.networks: deque[Network] = deque(maxlen=_NETWORKS_KEPT)
+        self.regression: str | None = None  # the newest hypothesis example as a test (`pytest_netemu.strategies.note_regression`)
         self.found: dict[str, Json] | None = None  # the mapping as the test's body left it: teardown takes the parts away
         self._open: WeakSet[Network] = WeakSet()
         self._before: Picture | None = None
@@ -72,7 +73,7 @@ class Evidence:
     def before_first_network(self) -> None:
         """Remember what this process held before the test's first network."""
         if self._before is None:
-            self._before = Picture.take()
+            self._before = take_picture()
 
     def adopt(self, network: Network) -> None:
         """Watch over a network: it is evidence from now on, and closed at the end at the latest."""
@@ -194,6 +195,8 @@ def _sections(evidence: Evidence, found: dict[str, Json]) -> Iterator[tuple[str,
         yield "netemu frames", f"{found['ladder']}\n{_loss(network.frames)}"
         if counters := "\n".join(_counters(network)):
             yield "netemu counters", counters
+    if evidence.regression:
+        yield "netemu regression test", evidence.regression
     lines = [evidence.replay]
     lines += [f"capture: {evidence.settings.out / str(each['capture'])}" for each in _networks(found) if each["capture"]]
     yield "netemu replay", "\n".join(lines)

@@ -10,26 +10,23 @@ import gc
 import os
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, TypeAlias
 
-__all__ = ["Picture", "leaks_since"]
+__all__ = ["Picture", "leaks_since", "take_picture"]
 
 _GRACE: Final = 2.0  # seconds
 _PAUSE: Final = 0.02
 _SELF: Final = Path("/proc/self")
 
 
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """What this process holds, each thing by a key that is not used again soon and with the words that name it."""
+Picture: TypeAlias = dict[tuple[str, str], str]
+"""What a process holds: each thing by a key that is not used again soon, with the words that name it."""
 
-    things: dict[tuple[str, str], str]
 
-    @classmethod
-    def take(cls) -> Self:
-        return cls({**_descriptors(), **_children(), **_threads()})
+def take_picture() -> Picture:
+    """What this process holds now."""
+    return {**_descriptors(), **_children(), **_threads()}
 
 
 def leaks_since(before: Picture) -> list[str]:
@@ -37,8 +34,7 @@ def leaks_since(before: Picture) -> list[str]:
     give_up = time.monotonic() + _GRACE
     collected = False
     while True:
-        now = Picture.take().things
-        leaked = [words for key, words in now.items() if key not in before.things]
+        leaked = [words for key, words in take_picture().items() if key not in before]
         if not leaked or time.monotonic() > give_up:
             return sorted(leaked)
         if not collected:
@@ -47,8 +43,8 @@ def leaks_since(before: Picture) -> list[str]:
         time.sleep(_PAUSE)
 
 
-def _descriptors() -> dict[tuple[str, str], str]:
-    found = {}
+def _descriptors() -> Picture:
+    found: Picture = {}
     for number in os.listdir(_SELF / "fd"):
         try:
             target = os.readlink(_SELF / "fd" / number)
@@ -59,8 +55,8 @@ def _descriptors() -> dict[tuple[str, str], str]:
     return found
 
 
-def _children() -> dict[tuple[str, str], str]:
-    found = {}
+def _children() -> Picture:
+    found: Picture = {}
     for task in os.listdir(_SELF / "task"):
         try:
             pids = (_SELF / "task" / task / "children").read_text().split()
@@ -79,5 +75,5 @@ def _command(pid: str) -> str:
     return command.replace(b"\0", b" ").decode(errors="replace").strip() or "ended, not reaped"
 
 
-def _threads() -> dict[tuple[str, str], str]:
+def _threads() -> Picture:
     return {("thread", str(thread.ident)): f"thread {thread.name}" for thread in threading.enumerate()}

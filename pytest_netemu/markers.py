@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar, get_args
+from typing import Final, Literal, NamedTuple, TypeVar, get_args
 
 import pytest
 
@@ -51,11 +51,8 @@ class Clause:
         return any(name == selection or name.startswith((f"{selection}/", f"{selection}.")) for name in names)
 
 
-@dataclass(frozen=True, slots=True, init=False)
 class Requires:
     """`netemu_requires`: what the guest and the backend of the cell must be able to do."""
-
-    capabilities: tuple[str, ...]
 
     def __init__(self, *capabilities: str) -> None:
         from netemu.guest.protocol import CAPABILITIES
@@ -63,11 +60,10 @@ class Requires:
 
         for each in capabilities:
             _one_of("capability", each, sorted({*CAPABILITIES, *BACKEND_CAPABILITIES}))
-        object.__setattr__(self, "capabilities", capabilities)
+        self.capabilities = capabilities
 
 
-@dataclass(frozen=True, slots=True)
-class KnownDeviation:
+class KnownDeviation(NamedTuple):
     """`netemu_known_deviation`: this guest or backend is known to fail here; when it passes after all, that is a failure."""
 
     implementation: str

@@ -8,8 +8,7 @@ worker collects the same. A cell whose parts lack what `netemu_requires` asks fo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 
@@ -43,8 +42,7 @@ _FACTORIES: Final = {"netemu_inproc": "inproc", "netemu_netns": "netns", "netemu
 _ONLY_NIC: Final = ("direct",)
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """The parts that one run of a test is about; `None` where it does not use one. `others` are guests it makes by itself."""
 
     guest: Registration[Guest] | None
@@ -103,12 +101,12 @@ def cell_of(item: pytest.Item) -> Cell:
 
 def requirements(item: pytest.Item) -> list[str]:
     """All capabilities that the test's marks ask for; one that no part of its cell could have is a `pytest.UsageError`."""
-    from netemu.guest.protocol import CAPABILITIES
-    from netemu.netdev.protocol import BACKEND_CAPABILITIES
-
     wanted = [name for mark in markers.of(item, markers.Requires) for name in mark.capabilities]
     if not wanted:
         return []
+    from netemu.guest.protocol import CAPABILITIES
+    from netemu.netdev.protocol import BACKEND_CAPABILITIES
+
     cell = cell_of(item)
     askable = {*(CAPABILITIES if cell.guests else ()), *(BACKEND_CAPABILITIES if cell.backend else ())}
     for name in wanted:
@@ -156,17 +154,17 @@ def select_clauses(config: pytest.Config, items: list[pytest.Item]) -> None:
 def check_cell(item: pytest.Item) -> None:
     """Before anything is set up: skip what is unsupported, then what this machine cannot run."""
     __tracebackhide__ = True
+    parts = list(cell_of(item).parts())
+    if not parts:
+        return
     from netemu.guest.protocol import CAPABILITIES
     from netemu.netdev.protocol import BACKEND_CAPABILITIES
 
     vocabulary = {"guest": CAPABILITIES, "backend": BACKEND_CAPABILITIES}
-    cell = cell_of(item)
-    wanted = requirements(item)
-    if cell.guests or cell.backend:
-        wanted += ["virtual-clock"] if clock_of(item) == "virtual" else []
-    for kind, part in cell.parts():
+    wanted = requirements(item) + (["virtual-clock"] if clock_of(item) == "virtual" else [])
+    for kind, part in parts:
         for name in wanted:
             if name in vocabulary[kind] and name not in part.capabilities:
                 pytest.skip(f"unsupported: {kind} {part.name} lacks {name}: it is not one that {vocabulary[kind][name]}")
-    for kind, part in cell.parts():
+    for kind, part in parts:
         item.config.stash[PLATFORM].require_part(kind, part.name, part.probe)

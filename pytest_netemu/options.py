@@ -7,7 +7,6 @@ xdist can hand them to its workers.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, cast
 
@@ -81,9 +80,8 @@ _OPTIONS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What this run was asked for, checked. `out` is an absolute path; `given` are the options to repeat in a replay command."""
+class Settings(NamedTuple):
+    """What this run was asked for, checked. `out` is an absolute path."""
 
     guests: tuple[str, ...]
     backends: tuple[str, ...]

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final, NoReturn, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import pytest
 
@@ -23,20 +24,20 @@ __all__ = ["PLATFORM", "Platform"]
 class Platform(Mapping[str, "Finding"]):
     """Findings by the probe's name. A probe runs when it is first asked for, once a session."""
 
-    def __init__(self, probes: Mapping[str, Callable[[], Finding]]) -> None:
-        self._probes = dict(probes)
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
         self._findings: dict[str, Finding] = {}
         self._reasons: dict[tuple[str, str], str | None] = {}
 
-    @classmethod
-    def gather(cls, config: pytest.Config) -> Self:
-        """What netemu probes, and what other plugins add; none is run yet."""
+    @cached_property
+    def _probes(self) -> dict[str, Callable[[], Finding]]:
+        """What netemu probes, and what other plugins add."""
         from netemu.platform import PROBES
 
         probes = dict(PROBES)
-        for more in config.hook.pytest_netemu_probe_platform(config=config):
+        for more in self._config.hook.pytest_netemu_probe_platform(config=self._config):
             probes.update(more)
-        return cls(probes)
+        return probes
 
     def __getitem__(self, name: str) -> Finding:
         if name not in self._probes:

@@ -49,11 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[matrix.GUESTS] = guests
     config.stash[matrix.BACKENDS] = backends
     config.stash[SETTINGS] = options.read_settings(config, guests.names, backends.names)
-    config.stash[PLATFORM] = Platform.gather(config)
-    if config.getoption("netemu_out") is not None:
-        from pytest_netemu.report.recorder import ConformanceRecorder
-
-        config.pluginmanager.register(ConformanceRecorder(config, config.stash[SETTINGS].out), "netemu-recorder")
+    config.stash[PLATFORM] = Platform(config)
     if config.getoption("netemu_out") is not None:
         from pytest_netemu.report.recorder import ConformanceRecorder
 

@@ -7,8 +7,7 @@ Registering costs nothing: a factory is called, and a probe asked, only for a te
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeAlias, TypeVar
 
 from netemu.errors import LocalError
 
@@ -25,8 +24,7 @@ def _runs_anywhere() -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Registration(Generic[T]):
+class Registration(NamedTuple, Generic[T]):
     """One guest or backend. `factory(network, **options)` makes it; `probe()` is None or the reason why it cannot run here."""
 
     name: str
