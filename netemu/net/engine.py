@@ -47,6 +47,7 @@ class Pump:
         self._loop = port.loop
         self._timer: Timer | None = None
         self._kicked = False
+        self._closed = False
         port.on_writable = self.kick
         port.attach(self._receive)
 
@@ -57,12 +58,14 @@ class Pump:
 
     def kick(self) -> None:
         """The engine may have something to send or another deadline: look at it soon, once."""
-        if not self._kicked:
+        if not (self._kicked or self._closed):
             self._kicked = True
             self._loop.call_soon(self._run)
 
     def _run(self) -> None:
         self._kicked = False
+        if self._closed:
+            return
         now = self._loop.now()
         deadline = self.engine.deadline()
         if deadline is not None and deadline <= now:
@@ -82,6 +85,7 @@ class Pump:
         self._timer = None if deadline is None else self._loop.call_at(deadline, self.kick)
 
     def close(self) -> None:
-        """Stop: no timer of the engine's is left behind."""
+        """Stop: no timer of the engine's is left behind, and what was kicked before does nothing."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()

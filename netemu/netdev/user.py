@@ -55,12 +55,14 @@ class UserNetdev:
     @property
     def forwards(self) -> tuple[Forward, ...]:
         """The forwarded ports, in the order in which they were added."""
-        return self.network.forwards
+        with self._loop:
+            return self.network.forwards
 
     @property
     def leases(self) -> tuple[Lease, ...]:
         """The DHCP server's records."""
-        return self.network.leases
+        with self._loop:
+            return self.network.leases
 
     @property
     def counters(self) -> Counter[str]:
@@ -70,7 +72,8 @@ class UserNetdev:
     @property
     def refusals(self) -> tuple[Refusal, ...]:
         """What the host refused, the last 64 cases, oldest first."""
-        return self.network.refusals
+        with self._loop:
+            return self.network.refusals
 
     def flows(self) -> tuple[Flow, ...]:
         """Connections, mappings, ping sessions and questions, as they are now."""

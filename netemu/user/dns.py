@@ -85,7 +85,7 @@ class DnsForwarder:
             self._fail(asked.guest, asked.query, now)
 
     def close(self) -> None:
-        for asked in self._waiting:
+        for asked in self._waiting.drain():
             asked.socket.close()
 
     def _ask(self, guest: Endpoint, query: DnsMessage, octets: bytes, now: int) -> None:

@@ -179,3 +179,5 @@ class HostForwards:
         for socket in self._sockets.values():
             socket.close()
         self._sockets.clear()
+        self._peers.drain()
+        self._by_guest.clear()

@@ -79,7 +79,7 @@ class EchoService:
             session.socket.close()
 
     def close(self) -> None:
-        for session in self._sessions:
+        for session in self._sessions.drain():
             session.socket.close()
 
     def _forward(self, packet: IPv4, message: Icmpv4, now: int) -> None:

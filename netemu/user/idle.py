@@ -56,6 +56,12 @@ class IdleTable(Generic[Key, Value]):
         entry = self._entries.pop(key, None)
         return None if entry is None else entry[0]
 
+    def drain(self) -> list[Value]:
+        """Take out everything."""
+        values = list(self)
+        self._entries.clear()
+        return values
+
     def deadline(self) -> int | None:
         for _, used in self._entries.values():
             return used + self._timeout

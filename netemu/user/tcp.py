@@ -328,4 +328,5 @@ class TcpNat:
         for flow in list(self._flows.values()):
             flow.stream.on_change = None
             flow.stream.abort()
-        self._flows.clear()
+        for table in (self._flows, self._half_open, self._changed, self._timers):
+            table.clear()

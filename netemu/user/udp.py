@@ -93,7 +93,7 @@ class UdpNat:
             mapping.socket.close()
 
     def close(self) -> None:
-        for mapping in self._mappings:
+        for mapping in self._mappings.drain():
             mapping.socket.close()
 
     def _mapping(self, guest: Endpoint, now: int) -> _Mapping:
@@ -121,9 +121,10 @@ class UdpNat:
         if not mapping.admits(remote):
             self._realm.counters["udp-filtered"] += 1
             return
-        if self._mappings.use(mapping.guest, now) is not mapping:
+        if self._mappings.get(mapping.guest) is not mapping:
             self._realm.counters["udp-late"] += 1  # the mapping ended while this waited
             return
+        self._mappings.use(mapping.guest, now)
         mapping.received += len(data)
         self._realm.send_udp(remote, mapping.guest, data, now)
 

@@ -83,8 +83,11 @@ def test_close_gives_everything_back() -> None:
     user = bench.create("user,hostfwd=tcp::2222-:22,hostfwd=udp::5353-:53")
     guest = Port(bench.loop, "guest")
     connect(guest, user.port)
+    user.port.flush()
     user.close()
+    bench.loop.run_for(1)
     assert guest.peer is None
+    assert bench.loop._timers.next_deadline() is None
     bench.create("user,hostfwd=tcp::2222-:22,hostfwd=udp::5353-:53")
 
 
