@@ -1,0 +1,166 @@
+"""The kernel under the test itself as a guest: its stack in a private network namespace, behind a TAP device.
+
+The guest's Ethernet interface is a TAP (`netemu.io.tap`) in a namespace (`netemu.io.namespace`) that has nothing else but loopback:
+what the guest sends comes out of `port` and nowhere else. Sockets are opened inside by this process and used like any host's
+(`netemu.io.oshost`); commands run as processes inside. It needs CAP_NET_ADMIN and CAP_SYS_ADMIN, that is, root.
+
+Files are the machine's own, except /etc/resolv.conf, which is private to the namespace. `close` ends every process that is left
+inside.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from netemu.errors import HostError, LocalError, NetemuTimeoutError
+from netemu.guest import udhcpc
+from netemu.guest.busybox import find_busybox
+from netemu.guest.linux import LinuxGuest
+from netemu.guest.process import die_with_us
+from netemu.guest.protocol import CommandResult
+from netemu.io.namespace import Namespace, probe_namespace
+from netemu.io.oshost import OsHost
+from netemu.io.tap import TapPort
+from netemu.net.loop import Loop
+from netemu.net.sockets import DEFAULT_TIMEOUT
+from netemu.wire.address import MacAddress
+
+__all__ = ["NetnsGuest"]
+
+_INTERFACE = "eth0"
+_EVERYBODY = (0, 2_147_483_647)  # ping_group_range
+_SCRIPT_NAME = "udhcpc.script"
+_TUN = Path("/dev/net/tun")
+_SHELL = "/bin/sh"
+_SETUP_TIMEOUT = 10.0  # seconds
+
+
+class NetnsGuest(LinuxGuest):
+    """A guest of this machine's kernel. `getrandbits` is not used: the kernel draws its own random numbers.
+
+    Without the privilege it is a `HostError`, without busybox a `LocalError`. `namespace` is the guest's, for what a test needs
+    beyond the verbs.
+    """
+
+    kind = "netns"
+
+    def __init__(
+        self,
+        loop: Loop,
+        name: str,
+        mac: MacAddress,
+        *,
+        getrandbits: Callable[[int], int] | None = None,  # noqa: ARG002 - every kind of guest is made alike
+    ) -> None:
+        self.need_real_time(loop, name)
+        self._busybox = find_busybox()
+        self.namespace = Namespace(name)
+        try:
+            self._tap = TapPort(loop, self.namespace, _INTERFACE)
+        except HostError:
+            self.namespace.close()
+            raise
+        self._directory = Path(tempfile.mkdtemp(prefix="netemu-netns-"))
+        self._closed = False
+        script = self._directory / _SCRIPT_NAME
+        super().__init__(loop, name, mac, self._tap.port, _INTERFACE, str(script))
+        self.port.name = name
+        self._host = OsHost(loop, name=name, open_in=self.namespace.call)
+        script.write_text(udhcpc.SCRIPT.replace("/bin/busybox", str(self._busybox), 1))
+        script.chmod(0o755)
+        self.namespace.set_ping_group_range(*_EVERYBODY)
+        self._set_mac()
+
+    @staticmethod
+    def probe() -> str | None:
+        """Why this guest cannot run here, in one sentence; None if it can."""
+        try:
+            find_busybox()
+        except LocalError as error:
+            return str(error)
+        if not os.access(_TUN, os.R_OK | os.W_OK):
+            return f"{_TUN} cannot be opened: load the module tun and run as root"
+        found = probe_namespace()
+        return None if found.available else found.words
+
+    def run(self, command: str, *, timeout: float = DEFAULT_TIMEOUT) -> CommandResult:
+        """Run `command` in this machine's shell, inside the namespace."""
+        return self._execute([_SHELL, "-c", command], timeout)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with self._loop:
+            self._host.close()
+            self._tap.close()
+            self.port.disconnect()
+        for pid in self._processes():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.namespace.close()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _script(self, script: str, timeout: float) -> CommandResult:
+        return self._execute([self._busybox, "sh", "-c", script], timeout)
+
+    def _sockets(self) -> OsHost:
+        if self._closed:
+            raise HostError(errno.EHOSTDOWN, f"use guest {self.name}, which was closed")
+        return self._host
+
+    def _set_nameservers(self, addresses: Sequence[IPv4Address]) -> None:
+        self.namespace.set_nameservers(str(address) for address in addresses)
+
+    def _set_mac(self) -> None:
+        """The interface goes down meanwhile, so that its link-local address follows."""
+        device = self.interface
+        script = f"ip link set {device} down && ip link set {device} address {self.mac} && ip link set {device} up"
+        result = self._script(script, _SETUP_TIMEOUT)
+        if result.status:
+            self.close()
+            raise LocalError(f"guest {self.name}: the kernel refused MAC address {self.mac}: {result.output.strip()}")
+
+    def _execute(self, arguments: Sequence[str | Path], timeout: float) -> CommandResult:
+        """Output goes to a file in memory: a process left in the background may keep it open without holding us up."""
+        with os.fdopen(os.memfd_create("netemu-output"), "w+b") as output:
+            process = self.namespace.call(
+                subprocess.Popen,
+                die_with_us(arguments),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            overrun = False
+            try:
+                process.wait(timeout)
+            except subprocess.TimeoutExpired:
+                overrun = True
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+            output.seek(0)
+            text = output.read().decode(errors="replace")
+        if overrun:
+            raise NetemuTimeoutError(
+                f"guest {self.name} did not finish {arguments[-1]!r} within {timeout:g} s; it said:\n{text.strip()}"
+            )
+        return CommandResult(process.returncode, text)
+
+    def _processes(self) -> Iterator[int]:
+        """The processes inside: those that share the namespace, which is ours alone."""
+        inside = os.stat(self.namespace.fd)
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                with suppress(OSError):
+                    if os.path.samestat(os.stat(entry / "ns" / "net"), inside):
+                        yield int(entry.name)

@@ -1,0 +1,77 @@
+"""Pinging through a ping socket, whoever opened it: the operating system here, or a guest's behind its agent.
+
+Each request follows the answer to the one before, or comes a second later, as ping(8) with `-A` does it. Silence ends at
+the deadline.
+"""
+
+from __future__ import annotations
+
+import errno
+from ipaddress import IPv4Address
+
+from netemu.errors import HostError
+from netemu.guest.protocol import PingError, PingResult
+from netemu.io.host import PingSocket
+from netemu.net.clock import SECOND
+from netemu.net.loop import Loop
+from netemu.wire.icmpv4 import IcmpType, UnreachableCode
+
+__all__ = ["ping", "refused"]
+
+_INTERVAL = 1 * SECOND
+_ANY = IPv4Address(0)
+
+_REFUSALS = {
+    errno.ENETUNREACH: UnreachableCode.NET,
+    errno.EHOSTUNREACH: UnreachableCode.HOST,
+    errno.EMSGSIZE: UnreachableCode.FRAGMENTATION_NEEDED,
+}
+
+
+def refused(error: HostError) -> PingError:
+    """What a refusal of the local stack would be as an ICMP error."""
+    return PingError(IcmpType.DESTINATION_UNREACHABLE, _REFUSALS.get(error.errno or 0, UnreachableCode.NET), None)
+
+
+def ping(
+    loop: Loop,
+    socket: PingSocket,
+    destination: IPv4Address,
+    *,
+    own: IPv4Address | None,
+    count: int,
+    size: int,
+    ttl: int,
+    deadline: int,
+) -> PingResult:
+    """Send `count` requests of `size` octets until `deadline` (nanoseconds); the loop is held by the caller.
+
+    An error that comes from the sender itself (`own` address) has the source None. `socket` stays the caller's to close.
+    """
+    payload = bytes(index & 0xFF for index in range(size))
+    sent_at: list[int] = []
+    rtts: dict[int, int] = {}
+    errors: dict[int, PingError] = {}
+
+    def replied(sequence: int, data: bytes, _source: IPv4Address) -> None:
+        if sequence < len(sent_at) and data == payload:
+            rtts.setdefault(sequence, loop.now() - sent_at[sequence])
+
+    def failed(icmp_type: int, code: int, reporter: IPv4Address, sequence: int) -> None:
+        errors.setdefault(sequence, PingError(icmp_type, code, None if reporter in (own, _ANY) else reporter))
+
+    def settled() -> bool:
+        return all(sequence in rtts or sequence in errors for sequence in range(len(sent_at)))
+
+    socket.on_reply, socket.on_error = replied, failed
+    for sequence in range(count):
+        sent_at.append(loop.now())
+        try:
+            socket.send_echo(destination, sequence, payload, ttl)
+        except HostError as error:
+            errors[sequence] = refused(error)
+        last = sequence == count - 1
+        loop.run_until(settled, deadline if last else min(deadline, loop.now() + _INTERVAL))
+        if loop.now() >= deadline:
+            break
+    return PingResult(destination, len(sent_at), tuple(rtts.values()), tuple(errors.values()))

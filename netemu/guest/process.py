@@ -1,0 +1,77 @@
+"""A program that is a guest: started in a session of its own, and gone with all its helpers when it is closed.
+
+If the test's process dies first, the kernel sends the program SIGTERM (prctl(2), PR_SET_PDEATHSIG, through setpriv(1)). It does so
+when the thread that started the program ends: start guests in a thread that outlives them.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from netemu.errors import LocalError
+
+__all__ = ["ProcessGroup", "die_with_us"]
+
+_GRACE = 2.0  # seconds between SIGTERM and SIGKILL
+
+
+def die_with_us(arguments: Sequence[str | Path]) -> list[str | Path]:
+    """`arguments`, changed so that the program is told to end when the thread that starts it ends."""
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise LocalError("setpriv is not in PATH: install the Debian package util-linux")
+    return [setpriv, "--pdeathsig", "TERM", "--", *arguments]
+
+
+class ProcessGroup:
+    """Runs `arguments`. `pidfd` is readable once the program has ended; its helpers may still live then."""
+
+    def __init__(
+        self,
+        arguments: Sequence[str | Path],
+        *,
+        stdin: int,
+        output: int,
+        pass_fds: Sequence[int] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._process = subprocess.Popen(
+            die_with_us(arguments),
+            stdin=stdin,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=pass_fds,
+            env=environment,
+            start_new_session=True,
+        )
+        self.pid = self._process.pid
+        self.pidfd = os.pidfd_open(self.pid)
+        self._closed = False
+
+    def wait(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for the program's end; whether it has ended. It stays a zombie, so its id stays its own."""
+        poll = select.poll()
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(timeout * 1000))
+
+    def close(self) -> int:
+        """End the program, politely first, and every process of its group; its exit status. A second call does nothing more."""
+        if not self._closed:
+            self._closed = True
+            self._signal(signal.SIGTERM)
+            self.wait(_GRACE)
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            os.close(self.pidfd)
+        return self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, number)

@@ -1,0 +1,98 @@
+"""A shell at the other end of a console, driven command by command.
+
+The far end (`netemu.guest.initramfs`) says that it is ready and then evaluates line after line, without a prompt or an echo. A
+command is sent as quoted words, runs in a subshell with an empty standard input, and is followed by a marker that nobody else
+prints, with the exit status. pexpect waits for the marker; whatever came before it is the command's output.
+
+A line is sent only when the one before it is done, and is short, because the console of User-mode Linux 6.1 goes deaf for ever
+once some 3,968 octets wait in it (its line discipline throttles it, and nothing wakes it up again). So a command that overruns
+its time goes on, and the next one waits for it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import time
+from contextlib import suppress
+
+from netemu.errors import HostError, LocalError, NetemuTimeoutError
+from netemu.guest.initramfs import READY
+from netemu.guest.protocol import CommandResult
+
+__all__ = ["ConsoleShell", "quote"]
+
+_PIECE = 800  # octets of a command on one line; quoting makes four of one at worst
+_READ = 65_536  # octets asked of one read
+_WINDOW = 200  # octets at the end of what came in, in which the marker is looked for
+_TAIL = 2_000  # characters of the console that an error shows
+_PLAIN = frozenset(range(0x20, 0x7F)) - frozenset(b"'\\")
+
+
+def quote(octets: bytes) -> str:
+    """`octets` as one word of the shell's on one line, whatever they are (POSIX.1-2024 2.2.4, dollar-single-quotes)."""
+    return "$'" + "".join(chr(octet) if octet in _PLAIN else f"\\{octet:03o}" for octet in octets) + "'"
+
+
+class ConsoleShell:
+    """The shell behind `console`, a connected stream socket (the caller's to close). `owner` is named in errors."""
+
+    def __init__(self, console: socket.socket, owner: str) -> None:
+        from pexpect.socket_pexpect import SocketSpawn
+
+        self._spawn: SocketSpawn[bytes] = SocketSpawn(console, maxread=_READ, searchwindowsize=_WINDOW)
+        self._spawn.delayafterread = None
+        self._owner = owner
+        self._mark = f"netemu-{os.urandom(6).hex()}"
+        self._number = 0
+        self._awaited = f"{READY}()\n"
+        self._doing = "booting"
+
+    def wait_ready(self, timeout: float) -> None:
+        """Until the guest has booted. A guest that ends instead is a `HostError`, one that hangs a `NetemuTimeoutError`."""
+        self._wait(time.monotonic() + timeout, timeout)
+
+    def run(self, command: str, timeout: float) -> CommandResult:
+        """Run `command` to its end."""
+        octets = command.encode()
+        if 0 in octets:
+            raise LocalError(f"command {command!r}: a shell command cannot hold a zero octet")
+        deadline = time.monotonic() + timeout
+        if self._awaited:
+            self._wait(deadline, timeout)
+        self._doing = f"running {command!r}"
+        before = ""
+        for start in range(0, max(1, len(octets)), _PIECE):
+            self._line(f"netemu_command={before}{quote(octets[start : start + _PIECE])}", deadline, timeout)
+            before = "$netemu_command"
+        status = self._line('(eval "$netemu_command") </dev/null 2>&1', deadline, timeout)
+        return CommandResult(status, (self._spawn.before or b"").decode(errors="replace"))
+
+    def _line(self, line: str, deadline: float, timeout: float) -> int:
+        """Have `line` evaluated; its exit status."""
+        self._number += 1
+        marker = f"{self._mark}-{self._number}:"
+        with suppress(OSError):  # EPIPE: the guest is gone, and the console's end says how
+            self._spawn.send(f'{line}; echo "{marker}$?"\n'.encode())
+        self._awaited = f"{marker}([0-9]+)\n"
+        return self._wait(deadline, timeout)
+
+    def _wait(self, deadline: float, timeout: float) -> int:
+        """Wait for the marker of what was sent last; the status it carries."""
+        import pexpect
+
+        left = max(0, deadline - time.monotonic())
+        outcome = self._spawn.expect([self._awaited.encode(), pexpect.EOF, pexpect.TIMEOUT], timeout=left)
+        if outcome == 1:
+            raise HostError(errno.EHOSTDOWN, f"guest {self._owner} ended, {self._doing}{self._tail()}")
+        if outcome == 2:
+            raise NetemuTimeoutError(f"guest {self._owner} did not finish {self._doing} within {timeout:g} s{self._tail()}")
+        self._awaited = ""
+        assert isinstance(self._spawn.match, re.Match)
+        return int(self._spawn.match[1] or 0)
+
+    def _tail(self) -> str:
+        text = (self._spawn.before or b"").decode(errors="replace").strip()[-_TAIL:]
+        return f"; its console ended with:\n{text}\n" if text else ""
