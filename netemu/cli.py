@@ -80,6 +80,7 @@ def _define_conformance(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--guest", action="append", default=[], metavar="G", help="a guest to judge; repeat it for more")
     parser.add_argument("--nic", action="append", default=[], metavar="N", help="a NIC between them; repeat it for more")
     parser.add_argument("--clause", action="append", default=[], metavar="ID", help="only this document, section or requirement")
+    parser.add_argument("--workers", type=int, default=0, metavar="N", help="run in N other processes (needs pytest-xdist)")
     parser.add_argument("--list", action="store_true", help="say what would be judged, and judge nothing")
     parser.add_argument("--out", type=Path, default=_DEFAULT_OUT, metavar="DIR", help=f"where the report goes ({_DEFAULT_OUT})")
 
@@ -100,6 +101,7 @@ def _conformance(chosen: argparse.Namespace) -> int:
             guests=chosen.guest,
             nics=chosen.nic,
             clauses=chosen.clause,
+            workers=chosen.workers,
             plugins=plugins,
         )
     _print_verdicts(done)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import ast
 import io
 import os
+import re
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +28,7 @@ from pytest_netemu.report.recorder import write_views
 from pytest_netemu.requirements import Requirement, catalogue
 from pytest_netemu.suites import WALLS
 
-__all__ = ["Check", "Progress", "Run", "checks", "package_of", "run", "select"]
+__all__ = ["Check", "Progress", "Run", "checks", "checks_of", "package_of", "run", "select"]
 
 _ROOT: Final = Path(pytest_netemu.__file__).parent.parent  # so that a test's name is the same wherever one stands
 _USAGE_ERROR: Final = "ERROR: "  # how pytest begins what it has to say to its caller
@@ -82,6 +84,16 @@ def checks(package: str) -> Iterator[Check]:
                     yield from (Check(known[name], module, test.name) for name in _judged(test))
 
 
+def checks_of(nodeid: str) -> list[Requirement]:
+    """The requirements that the shipped test with this node id judges, whatever its parameters; none if it is not a shipped one."""
+    file, _, test = nodeid.partition("::")
+    name = test.partition("[")[0]
+    module = file.rpartition("/")[2].removesuffix(".py")
+    packages = [wall.package for wall in WALLS.values() if wall.package]
+    found = [check for package in packages for check in checks(package)]
+    return [check.requirement for check in found if check.test == name and check.module.endswith(f".{module}")]
+
+
 def _judged(test: ast.FunctionDef) -> Iterator[str]:
     """The names given to `judges` in a test's decorators."""
     for decorator in test.decorator_list:
@@ -114,14 +126,22 @@ def run(
     guests: Sequence[str] = (),
     nics: Sequence[str] = (),
     clauses: Sequence[str] = (),
+    workers: int = 0,
     plugins: Sequence[object] = (),
 ) -> Run:
-    """Run the suite `package` and write the report into `out`. What was asked for wrongly is a `LocalError`."""
+    """Run the suite `package` and write the report into `out`. What was asked for wrongly is a `LocalError`.
+
+    With `workers` the tests run in so many other processes (pytest-xdist), and an implementation that crashes takes only one down.
+    """
     select(package, clauses)
     out.mkdir(parents=True, exist_ok=True)
     arguments = ["--pyargs", package, "-c", os.devnull, "--rootdir", str(_ROOT), "-p", "no:cacheprovider", "--netemu-out", str(out)]
     for flag, values in (("backend", backends), ("guest", guests), ("nic", nics), ("clause", clauses)):
         arguments += [part for value in values for part in (f"--netemu-{flag}", value)]
+    if workers:
+        if find_spec("xdist") is None:
+            raise LocalError("--workers needs pytest-xdist; install it, or leave --workers out")
+        arguments += ["-n", str(workers)]
     said = io.StringIO()
     with _without_addopts(), redirect_stdout(said), redirect_stderr(said):
         status = int(pytest.main(arguments, plugins=list(plugins)))
@@ -133,8 +153,9 @@ def run(
 
 
 def _usage_error(said: str) -> str:
+    """Pytest's sentence, with our options' names in it instead of the plugin's."""
     lines = [line.removeprefix(_USAGE_ERROR) for line in said.splitlines() if line.startswith(_USAGE_ERROR)]
-    return lines[-1] if lines else said.strip()
+    return re.sub(r"--netemu-(\w+) \(or ini \w+\)", r"--\1", lines[-1] if lines else said.strip())
 
 
 @contextmanager

@@ -79,13 +79,29 @@ class ConformanceRecorder:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         evidence: dict[str, Any] = getattr(report, "netemu", None) or {}
-        if self._writer is None:
-            return
         for name, (outcome, why) in evidence.get("verdicts", {}).items():
-            requirement = catalogue()[name]
+            verdict = Verdict(outcome, why)
+            self._write_result(catalogue()[name], verdict, evidence, report.nodeid, round(report.duration * 1e9))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_handlecrashitem(self, crashitem: str) -> None:
+        """pytest-xdist: a worker died in the test `crashitem`, which therefore has no evidence; only its name tells what it was."""
+        from pytest_netemu.conformance import checks_of
+
+        axis = re.search(r"\[([\w.]+)", crashitem)
+        for requirement in checks_of(crashitem):
+            died = Verdict("error", "the process died while this ran")
+            cell = {requirement.side: axis[1]} if axis else {}
+            evidence: dict[str, Any] = {"cell": cell, "networks": [], "ladder": None, "seed": 0, "determinism": "wall"}
+            self._write_result(requirement, died, evidence, crashitem, 0)
+
+    def _write_result(
+        self, requirement: Requirement, verdict: Verdict, evidence: dict[str, Any], nodeid: str, wall_ns: int
+    ) -> None:
+        if self._writer is not None:
             implementation = evidence["cell"].get(requirement.side, requirement.side)
             self._introduce(implementation, requirement.side)
-            self._writer.write("result", _result(requirement, implementation, Verdict(outcome, why), evidence, report))
+            self._writer.write("result", _result(requirement, implementation, verdict, evidence, nodeid, wall_ns))
 
     def _introduce(self, implementation: str, side: str) -> None:
         """Write an implementation's event when its first result comes."""
@@ -153,7 +169,7 @@ def _agree(report: pytest.TestReport, verdicts: Collection[Verdict]) -> None:
 
 
 def _result(
-    requirement: Requirement, implementation: str, verdict: Verdict, evidence: dict[str, Any], report: pytest.TestReport
+    requirement: Requirement, implementation: str, verdict: Verdict, evidence: dict[str, Any], nodeid: str, wall_ns: int
 ) -> Event:
     networks: list[dict[str, Any]] = evidence["networks"]
     found: dict[str, Json] = {"ladder": evidence["ladder"]} if evidence["ladder"] else {}
@@ -164,14 +180,14 @@ def _result(
         "variant": evidence["cell"],
         "outcome": verdict.outcome,
         "why": verdict.why,
-        "nodeid": report.nodeid,
+        "nodeid": nodeid,
         "seed": evidence["seed"],
         "determinism": evidence["determinism"],
         "frames": networks[-1]["digest"] if networks else None,
         "virtual_ns": networks[-1]["elapsed_ns"] if networks else 0,
-        "wall_ns": round(report.duration * 1e9),
+        "wall_ns": wall_ns,
         "evidence": found,
-        "repro": _repro(requirement, evidence, report.nodeid),
+        "repro": _repro(requirement, evidence, nodeid),
     }
 
 

@@ -51,9 +51,9 @@ from netemu.errors import LocalError
 from netemu.stack.tcp.arrival import segment_arrives
 from netemu.stack.tcp.buffers import Sink, Source
 from netemu.stack.tcp.config import TcpConfig
-from netemu.stack.tcp.sequence import wrap
 from netemu.stack.tcp.state import HANDSHAKE, RECEIVES, RESET_IS_NO_ERROR, SENDS, State
 from netemu.stack.tcp.tcb import Tcb
+from netemu.stack.tcp.unknown import reply_to_unknown
 from netemu.wire.address import Endpoint
 from netemu.wire.tcp import ACK, FIN, PSH, RST, SYN, Tcp
 
@@ -161,14 +161,14 @@ class TcpConnection:
             raise LocalError("open_passive needs a SYN without ACK and RST; other segments go to reply_to_unknown")
         self._open(State.SYN_RECEIVED, now)
         self._tcb.synchronize(syn, now)
-        self._tcb.deferred = defer
+        self._tcb.deferred = syn if defer else None
         self._tcb.syn_due = not defer
 
     def accept(self, now: int) -> None:
         """Send the SYN-ACK that `defer` held back; without one, nothing happens."""
         tcb = self._tcb
         if tcb.deferred:
-            tcb.deferred = False
+            tcb.deferred = None
             tcb.syn_due = True
             tcb.opened_at = now
             tcb.receiver.sink_opened()
@@ -192,8 +192,9 @@ class TcpConnection:
     def abort(self, now: int) -> None:
         """ABORT: CLOSED at once, with a RST for a peer that may think the connection exists."""
         tcb = self._tcb
-        if tcb.deferred:  # as if nobody listened (RFC 9293 3.10.7.1)
-            tcb.outbox.append(Tcp(self.local.port, self.remote.port, 0, wrap(tcb.receiver.nxt), RST | ACK, window=0))
+        refusal = reply_to_unknown(tcb.deferred) if tcb.deferred else None
+        if refusal is not None:  # as if nobody listened (RFC 9293 3.10.7.1)
+            tcb.outbox.append(refusal)
         elif self.state not in RESET_IS_NO_ERROR | {State.SYN_SENT, State.CLOSED}:
             tcb.outbox.append(tcb.segment(tcb.sender.nxt, RST | ACK, now))
         tcb.end(tcb.error)

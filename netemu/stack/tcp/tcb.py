@@ -55,7 +55,7 @@ class Tcb:
         self.agreement = Agreement(config.mss, 0, 0, sack=False, timestamps=False)
         self.opened_at: int | None = None
         self.active = False
-        self.deferred = False
+        self.deferred: Tcp | None = None  # the peer's SYN, while the SYN-ACK is held back
         self.syn_due = False
         self.outbox: list[Tcp] = []
         self.keepalive = KeepAlive(config)
@@ -174,7 +174,7 @@ class Tcb:
         """CLOSED, with the reason or 0; what is in `outbox` still leaves."""
         self.state = State.CLOSED
         self.error = error
-        self.deferred = False
+        self.deferred = None
         self.syn_due = False
         self.time_wait_at = None
         self.sender.stop()

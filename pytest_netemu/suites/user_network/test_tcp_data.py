@@ -19,6 +19,7 @@ _SECOND = 1_000_000_000
 _DATA = bytes(range(256)) * 128  # 32 KiB, none of it like its neighbour
 _MODULUS = 1 << 32
 _WINDOW = 65_535
+_OPTIONS = TcpOptions(mss=1460)
 
 
 @pytest.fixture
@@ -28,10 +29,13 @@ def listener(netemu_tester: Tester) -> Iterator[Listener]:
         yield listener
 
 
-def _pair(tester: Tester, listener: Listener, options: TcpOptions | None = None) -> tuple[TcpPeer, Stream]:
-    """An open connection: the tester's end and the host's."""
-    peer = TcpPeer(tester, listener.port).connect(TcpOptions(mss=1460) if options is None else options)
-    return peer, listener.accept()
+def _pair(
+    tester: Tester, listener: Listener, options: TcpOptions = _OPTIONS, *, window: int = _WINDOW
+) -> tuple[TcpPeer, Stream]:
+    """An open connection: the tester's end, which offers `window` from the start, and the host's."""
+    peer = TcpPeer(tester, listener.port)
+    peer.window = window
+    return peer.connect(options), listener.accept()
 
 
 def _data(peer: TcpPeer, *, within: float = 1.0) -> Tcp:
@@ -58,9 +62,7 @@ def test_no_segment_is_longer_than_announced(netemu_tester: Tester, listener: Li
 
 @judges("rfc9293/3.1/04")
 def test_a_large_window_is_not_a_negative_one(netemu_tester: Tester, listener: Listener) -> None:
-    peer, stream = _pair(netemu_tester, listener)
-    peer.window = 0xFFFF
-    peer.send()
+    peer, stream = _pair(netemu_tester, listener, window=0xFFFF)
     stream.send(_DATA[:8000])
     assert peer.receive(8000) == _DATA[:8000]
 
@@ -68,14 +70,12 @@ def test_a_large_window_is_not_a_negative_one(netemu_tester: Tester, listener: L
 @judges("rfc9293/3.8.6/01")
 @pytest.mark.parametrize("window", [1, 1000, 3000])
 def test_no_more_than_the_window_is_sent(netemu_tester: Tester, listener: Listener, window: int) -> None:
-    peer, stream = _pair(netemu_tester, listener)
-    peer.send(window=window)
-    netemu_tester.run_for(0.01)
-    edge = peer.ack + window
+    peer, stream = _pair(netemu_tester, listener, window=window)
     stream.send(_DATA[:10_000])
     netemu_tester.run_for(0.2)
     sent = [packet[Tcp] for packet in netemu_tester.inbox if Tcp in packet and packet[Tcp].payload]
-    assert all((edge - (segment.sequence + len(segment.payload))) % _MODULUS < _WINDOW for segment in sent)
+    reached = max(((segment.sequence - peer.ack) % _MODULUS + len(segment.payload) for segment in sent), default=0)
+    assert reached <= window
 
 
 @judges("rfc9293/3.8.6/02")
@@ -110,10 +110,7 @@ def test_a_window_may_be_shrunk(netemu_tester: Tester, listener: Listener) -> No
 @judges("rfc9293/3.8.6.1/01")
 @pytest.mark.netemu_requires("virtual-clock")
 def test_a_closed_window_is_probed(netemu_tester: Tester, listener: Listener) -> None:
-    peer, stream = _pair(netemu_tester, listener)
-    peer.window = 0
-    peer.send()
-    netemu_tester.run_for(0.01)
+    peer, stream = _pair(netemu_tester, listener, window=0)
     stream.send(_DATA[:1000])
     peer.expect(within=120)
 
@@ -121,10 +118,7 @@ def test_a_closed_window_is_probed(netemu_tester: Tester, listener: Listener) ->
 @judges("rfc9293/3.8.6.1/02")
 @pytest.mark.netemu_requires("virtual-clock")
 def test_a_probed_connection_stays_open(netemu_tester: Tester, listener: Listener) -> None:
-    peer, stream = _pair(netemu_tester, listener)
-    peer.window = 0
-    peer.send()
-    netemu_tester.run_for(0.01)
+    peer, stream = _pair(netemu_tester, listener, window=0)
     stream.send(_DATA[:1000])
     start = netemu_tester.network.loop.now()
     while netemu_tester.network.loop.now() < start + 3600 * _SECOND:
@@ -137,10 +131,7 @@ def test_a_probed_connection_stays_open(netemu_tester: Tester, listener: Listene
 @judges("rfc9293/3.8.6.1/03")
 @pytest.mark.netemu_requires("virtual-clock")
 def test_probes_become_rarer(netemu_tester: Tester, listener: Listener) -> None:
-    peer, stream = _pair(netemu_tester, listener)
-    peer.window = 0
-    peer.send()
-    netemu_tester.run_for(0.01)
+    peer, stream = _pair(netemu_tester, listener, window=0)
     stream.send(_DATA[:1000])
     times = []
     for _ in range(5):
@@ -167,7 +158,7 @@ def test_what_came_too_early_is_kept(netemu_tester: Tester, listener: Listener) 
     netemu_tester.drain()
     peer.send(_DATA[:1000], sequence=begin)
     peer.expect(acknowledgment=begin + 2000)
-    assert stream.recv_exactly(2000) == _DATA[:2000]
+    assert stream.recv(2000) == _DATA[:2000]
 
 
 @judges("rfc9293/3.10.7.4/02")

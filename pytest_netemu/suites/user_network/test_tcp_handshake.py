@@ -61,7 +61,7 @@ def test_an_unknown_option_is_ignored(netemu_tester: Tester, listener: Listener)
     peer = TcpPeer(netemu_tester, listener.port)
     peer.connect(TcpOptions(mss=1460, unknown=((_EXPERIMENT, b"?!"),)))
     peer.send(b"hello", options=TcpOptions(unknown=((_EXPERIMENT, b"?!"),)))
-    assert listener.accept().recv_exactly(5) == b"hello"
+    assert listener.accept().recv(5) == b"hello"
 
 
 @judges("rfc9293/3.1/03")
@@ -81,7 +81,7 @@ def test_an_illegal_option_length_does_no_harm(netemu_tester: Tester, listener: 
     said = [listener.accept()]
     if not said[0].socket.available():
         said.append(listener.accept())
-    assert said[-1].recv_exactly(5) == b"alive"
+    assert said[-1].recv(5) == b"alive"
 
 
 def _adjusted(checksum: int, old: int, new: int) -> bytes:
@@ -95,7 +95,7 @@ def _adjusted(checksum: int, old: int, new: int) -> bytes:
 def test_an_option_may_come_in_any_segment(netemu_tester: Tester, listener: Listener) -> None:
     peer = TcpPeer(netemu_tester, listener.port).connect()
     peer.send(b"hello", options=TcpOptions(mss=1000, timestamps=(1, 0)))
-    assert listener.accept().recv_exactly(5) == b"hello"
+    assert listener.accept().recv(5) == b"hello"
 
 
 @judges("rfc9293/3.4.1/01")
@@ -122,7 +122,7 @@ def test_both_sides_may_open_at_once(netemu_tester: Tester) -> None:
         assert answer.acknowledgment == peer.seq
         peer.send(flags=SYN | ACK, sequence=(peer.seq - 1) % (1 << 32))
         peer.send(b"hello")
-        assert stream.recv_exactly(5) == b"hello"
+        assert stream.recv(5) == b"hello"
 
 
 @judges("rfc9293/3.5.2/01")
