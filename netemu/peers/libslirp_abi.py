@@ -36,8 +36,9 @@ __all__ = [
     "SlirpCb",
     "SlirpConfig",
     "config_version",
-    "free",
+    "connection_info",
     "load",
+    "version",
 ]
 
 SONAME = "libslirp.so.0"
@@ -145,11 +146,19 @@ def load() -> ctypes.CDLL:
     return library
 
 
-def free(pointer: int) -> None:
-    """Give back a string the library made with GLib's allocator, which is malloc since GLib 2.46."""
+def version(library: ctypes.CDLL) -> str:
+    """Such as 4.7.0."""
+    return str(library.slirp_version_string().decode())
+
+
+def connection_info(library: ctypes.CDLL, slirp: int | None) -> str:
+    """The table of `info usernet`. The string is GLib's, whose allocator is malloc since GLib 2.46."""
+    pointer = library.slirp_connection_info(slirp)
+    text = ctypes.string_at(pointer).decode()
     libc = ctypes.CDLL(None)
     libc.free.argtypes = [c_void_p]
     libc.free(pointer)
+    return text
 
 
 def config_version(library_version: str) -> int:

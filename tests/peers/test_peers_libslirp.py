@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from netemu import HostError, LocalError, Network
+from netemu import HostError, LocalError, Network, PeerError
+from netemu.net.faults import Fault
 from netemu.peers import libslirp_abi as abi
 from netemu.peers.libslirp import LibslirpBackend
 from netemu.user.options import UserOptions
@@ -112,6 +113,14 @@ def test_retransmissions_happen_in_virtual_time(network: Network) -> None:
     syns = [record for record in network.frames.records if record.source == "slirp0" and record.time >= before]
     assert len(syns) >= 3
     assert 5e9 < syns[1].time - syns[0].time < 7e9
+
+
+def test_a_crash_is_told_with_the_frame_that_caused_it(network: Network) -> None:
+    slirp = backend(network)
+    guest = network.guest(netdev=slirp)
+    slirp._process.kill()
+    with pytest.raises(PeerError, match=r"libslirp [\d.]+ died with SIGKILL after a frame of \d+ octets: ffffffffffff"):
+        guest.dhcp4()
 
 
 def test_nothing_is_left_behind() -> None:
