@@ -104,8 +104,6 @@ def test_retransmissions_happen_in_virtual_time(network: Network) -> None:
     guest.dhcp4()
     guest.tcp_listen(80)
     link = network.links[0]
-    from netemu.net.faults import Fault
-
     link.set_faults(backward=[Fault(number, "drop") for number in range(2)])
     before = network.loop.now()
     slirp.host.tcp_connect("127.0.0.1", slirp.forwards[0].host.port)
