@@ -32,8 +32,6 @@ from netemu.wire.udp import Udp
 __all__ = ["HostForwards"]
 
 _PEERS: Final = 256
-_FIRST_EPHEMERAL: Final = 49152  # RFC 6335 6
-_EPHEMERAL_PORTS: Final = 1 << 14
 
 
 class _Closeable(Protocol):
@@ -130,16 +128,12 @@ class HostForwards:
         if forward not in self._sockets:
             return  # removed while this waited
         peer = self._peers.use((forward, source), now) or self._meet(forward, socket, source, now)
-        if peer is None:
-            self._realm.counters["udp-no-port"] += 1
-            return
         peer.received += len(data)
         self._realm.send_udp(peer.visible, forward.guest, data, now)
 
-    def _meet(self, forward: Forward, socket: DatagramSocket, source: Endpoint, now: int) -> _Peer | None:
-        visible = self._free_port(forward.guest, self._realm.to_guest(source))
-        if visible is None:
-            return None
+    def _meet(self, forward: Forward, socket: DatagramSocket, source: Endpoint, now: int) -> _Peer:
+        wanted = self._realm.to_guest(source)
+        visible = self._realm.free_endpoint(wanted, lambda each: (forward.guest, each) in self._by_guest)
         peer = _Peer(forward, socket, source, visible)
         evicted = self._peers.add((forward, source), peer, now)
         if evicted is not None:
@@ -147,11 +141,6 @@ class HostForwards:
             self._forget(evicted)
         self._by_guest[forward.guest, visible] = peer
         return peer
-
-    def _free_port(self, guest: Endpoint, wanted: Endpoint) -> Endpoint | None:
-        ports = (wanted.port, *range(_FIRST_EPHEMERAL, _FIRST_EPHEMERAL + _EPHEMERAL_PORTS))
-        candidates = (Endpoint(wanted.address, port) for port in ports)
-        return next((each for each in candidates if (guest, each) not in self._by_guest), None)
 
     def _forget(self, peer: _Peer) -> None:
         self._by_guest.pop((peer.forward.guest, peer.visible), None)

@@ -23,9 +23,6 @@ class IdleTable(Generic[Key, Value]):
         self._timeout = timeout
         self._entries: dict[Key, tuple[Value, int]] = {}  # with the time of the last use, in its order
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
     def __iter__(self) -> Iterator[Value]:
         """The values, the longest idle first; the table may change meanwhile."""
         return iter([value for value, _ in self._entries.values()])

@@ -53,10 +53,6 @@ class LeaseTable:
     def __iter__(self) -> Iterator[Lease]:
         return iter(tuple(self._leases.values()))
 
-    def __contains__(self, address: IPv4Address) -> bool:
-        """The address belongs to the pool."""
-        return address in self._pool
-
     def of_client(self, client: bytes) -> Lease | None:
         """The client's record, in whatever state but `declined`: an address it refused is not its own."""
         return next((lease for lease in self._leases.values() if lease.client == client and lease.state != "declined"), None)

@@ -22,6 +22,7 @@ from typing import Final, Self
 from netemu.errors import HostError
 from netemu.io.host import Host
 from netemu.stack.icmp import TokenBucket, error_about
+from netemu.stack.ip import choose_port
 from netemu.user.flow import Refusal
 from netemu.user.lan import Lan
 from netemu.user.options import UserOptions
@@ -112,6 +113,13 @@ class Realm:
         """
         hidden = endpoint.address.is_loopback or endpoint.address in self.options.net
         return Endpoint(self.options.host, endpoint.port) if hidden else endpoint
+
+    def free_endpoint(self, wanted: Endpoint, taken: Callable[[Endpoint], bool]) -> Endpoint:
+        """`wanted`, or its address with another port where `taken` says so. The tables are too small to take all ports."""
+        if not taken(wanted):
+            return wanted
+        port = choose_port(0, lambda port: taken(Endpoint(wanted.address, port)), self.getrandbits, errno.EADDRINUSE)
+        return Endpoint(wanted.address, port)
 
     # What guests are told
 

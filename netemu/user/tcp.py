@@ -49,12 +49,8 @@ __all__ = ["TcpNat"]
 _FLOWS: Final = 1024
 _HALF_OPEN: Final = 128
 _KEEPALIVE_IDLE: Final = 7200 * SECOND  # RFC 9293 3.8.4: two hours at least
-_FIRST_EPHEMERAL: Final = 49152  # RFC 6335 6
-_EPHEMERAL_BITS: Final = 14
 
-_TOLD_BY_ICMP: Final = frozenset(
-    {errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM}
-)
+_TOLD_BY_ICMP: Final = frozenset({errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM})
 
 _Key = tuple[Endpoint, Endpoint]  # the guest, and its peer as the guest knows it
 
@@ -195,25 +191,14 @@ class TcpNat:
 
     def forward(self, stream: StreamSocket, guest: Endpoint, now: int) -> None:
         """A connection inwards, for a stream that the host accepted on a forwarded port."""
-        remote = self._free_remote(guest, self._realm.to_guest(stream.remote))
-        if remote is None or not self._make_room():
+        if not self._make_room():
             stream.abort()
             return
+        wanted = self._realm.to_guest(stream.remote)
+        remote = self._realm.free_endpoint(wanted, lambda each: (guest, each) in self._flows)
         flow = self._add((guest, remote), stream, None)
         flow.connection.open_active(now)
         self._begin(flow)
-
-    def _free_remote(self, guest: Endpoint, remote: Endpoint) -> Endpoint | None:
-        """`remote`, or the same address with another port if the guest has a connection with that one; None: all are taken."""
-        if (guest, remote) not in self._flows:
-            return remote
-        begin = self._realm.getrandbits(_EPHEMERAL_BITS)
-        for number in range(1 << _EPHEMERAL_BITS):
-            port = _FIRST_EPHEMERAL + (begin + number) % (1 << _EPHEMERAL_BITS)
-            candidate = Endpoint(remote.address, port)
-            if (guest, candidate) not in self._flows:
-                return candidate
-        return None
 
     # The table
 

@@ -282,18 +282,35 @@ def test_what_gets_no_answer_is_counted(message: Dhcpv4, counter: str) -> None:
 
 def test_the_reply_fits_the_size_the_client_takes() -> None:
     names = tuple(f"{'x' * 50}{number}.example" for number in range(20))
-    lab = Lab(UserOptions(dnssearch=names))
+
+    def offer(size: int | None) -> tuple[int, Dhcpv4]:
+        """Octets of the datagram, and what is in it."""
+        lab = Lab(UserOptions(dnssearch=names))
+        lab.dhcp(DhcpMessageType.DISCOVER, {} if size is None else {DhcpOption.MAXIMUM_DHCP_MESSAGE_SIZE: size.to_bytes(2, "big")})
+        seen = lab.one()
+        assert seen.ip is not None
+        assert seen.dhcp is not None
+        left_out = DhcpOption.DOMAIN_SEARCH not in seen.dhcp.options
+        assert lab.counters["dhcp-option-left-out"] == left_out
+        return 20 + len(seen.ip.payload), seen.dhcp
+
+    whole, message = offer(1500)
+    assert parse_domain_search(message.options[DhcpOption.DOMAIN_SEARCH]) == names
+    assert offer(whole)[0] == whole > 576
+    for too_little in (whole - 1, 100, None):
+        size, message = offer(too_little)
+        assert size <= 576
+        assert DhcpOption.DOMAIN_SEARCH not in message.options
+
+
+def test_asking_again_does_not_shorten_a_lease() -> None:
+    lab = Lab()
+    lab.lease()
+    before = lab.user.leases
+    lab.run(10)
     lab.dhcp(DhcpMessageType.DISCOVER)
-    small = lab.one()
-    assert small.ip is not None
-    assert small.dhcp is not None
-    assert 20 + len(small.ip.payload) <= 576
-    assert DhcpOption.DOMAIN_SEARCH not in small.dhcp.options
-    assert lab.counters["dhcp-option-left-out"] == 1
-    lab.dhcp(DhcpMessageType.DISCOVER, {DhcpOption.MAXIMUM_DHCP_MESSAGE_SIZE: (1500).to_bytes(2, "big")})
-    large = lab.one().dhcp
-    assert large is not None
-    assert parse_domain_search(large.options[DhcpOption.DOMAIN_SEARCH]) == names
+    assert reply(lab).yiaddr == GUEST
+    assert lab.user.leases == before
 
 
 def test_options_in_overloaded_fields_count() -> None:

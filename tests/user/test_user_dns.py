@@ -30,6 +30,7 @@ def test_the_hosts_name_server_answers() -> None:
     assert reply.identification == 0x4242
     assert [record.address for record in reply.answers] == [IPv4Address("192.0.2.80")]
     assert lab.network.flows() == ()
+    assert len(list(lab.host.udp_ports)) == 1  # the name server's own: the question's socket is closed
 
 
 def test_no_name_server_is_a_server_failure_at_once() -> None:
