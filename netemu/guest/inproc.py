@@ -280,7 +280,8 @@ class InprocGuest:
     @property
     def frames(self) -> tuple[Frame, ...]:
         """The frames that the NIC received and `expect_frame` has not consumed, oldest first; the last 1,000."""
-        return tuple(self._nic.received)
+        with self._loop:
+            return tuple(self._nic.received)
 
     def send_frame(self, frame: bytes) -> None:
         """Put `frame` on the wire as it is, whatever it holds."""

@@ -395,17 +395,16 @@ class DhcpClient:
     def _set_milestones(self, lease: Lease) -> None:
         """T1, T2 and the end; the defaults where the server gave none, or none that make sense (RFC 2131 4.4.5)."""
         self._milestones.clear()
-        duration = lease.lease_time
-        if duration is None or duration == INFINITE:
+        if lease.lease_time is None or lease.lease_time == INFINITE:
             return
-        t1 = lease.renewal_time * SECOND if lease.renewal_time is not None else duration * SECOND // 2
-        t2 = lease.rebinding_time * SECOND if lease.rebinding_time is not None else duration * SECOND * 7 // 8
-        if not t1 <= t2 <= duration * SECOND:
-            t1, t2 = duration * SECOND // 2, duration * SECOND * 7 // 8
-        moments = (t1, t2, duration * SECOND)
-        self._milestones.update(
-            (state, self._requested_at + moment) for state, moment in zip(_MILESTONES, moments, strict=True)
-        )
+        end = lease.lease_time * SECOND
+        t1, t2 = end // 2, end * 7 // 8
+        wanted1 = t1 if lease.renewal_time is None else lease.renewal_time * SECOND
+        wanted2 = t2 if lease.rebinding_time is None else lease.rebinding_time * SECOND
+        if wanted1 <= wanted2 <= end:
+            t1, t2 = wanted1, wanted2
+        for state, moment in zip(_MILESTONES, (t1, t2, end), strict=True):
+            self._milestones[state] = self._requested_at + moment
 
 
 _Action: TypeAlias = Callable[[DhcpClient, int], None]

@@ -389,6 +389,19 @@ def test_request_gives_up_after_sixty_seconds(state):
     assert script.sent() == [Kind.DISCOVER]
 
 
+@pytest.mark.parametrize(("state", "seconds"), [(S.SELECTING, 4), (S.REBOOTING, 4), (S.RENEWING, 675)])
+def test_secs_count_from_the_beginning(state, seconds):
+    script = at(state)
+    script.run_to(script.client.deadline())
+    assert [event.message.secs for event in script.events()] == [seconds]
+
+
+def test_secs_go_on_from_renewing_to_rebinding():
+    script = at(S.RENEWING)
+    script.run_to(HOUR * SECOND * 7 // 8)
+    assert script.events()[-1].message.secs == HOUR * 3 // 8
+
+
 def test_a_lost_ack_is_made_up_for_by_the_next_request():
     script = at(S.REQUESTING)
     requested = script.now

@@ -80,7 +80,10 @@ def test_three_requests_a_second_apart_then_the_packets_come_back():
 
 def test_too_many_waiting_packets_push_out_the_oldest():
     cache = make()
-    for number in range(MAX_PARKED + 2):
+    for number in range(MAX_PARKED):
+        cache.resolve(PEER, OURS, str(number), 0)
+    assert not cache.counters
+    for number in range(MAX_PARKED, MAX_PARKED + 2):
         cache.resolve(PEER, OURS, str(number), 0)
     cache.receive(reply(), 0)
     resolved = cache.events()[-1]
@@ -146,6 +149,11 @@ def test_impossible_senders_and_operations_are_ignored(arp):
     assert cache.events() == []
     assert len(cache) == 0
     assert cache.counters == {"arp-received": 1, "arp-ignored": 1}
+
+
+def test_a_minute_is_fresh_and_a_long_datagram_waits_whole():
+    assert REACHABLE_TIME == 60 * SECOND
+    assert MAX_PARKED >= 119  # fragments of 64 KB at an MTU of 576
 
 
 def test_an_old_entry_is_polled_by_unicast_and_still_used():
