@@ -33,6 +33,7 @@ from pytest_netemu.suites import SUITE_VERSION
 __all__ = ["ConformanceRecorder", "claims", "write_views"]
 
 _UNSUPPORTED: Final = "unsupported: "  # how the skips of `pytest_netemu.matrix` for a missing capability begin
+_NO_EVIDENCE: Final = {"networks": [], "ladder": None, "seed": 0, "determinism": "wall"}
 _SUITES: Final = "pytest_netemu/suites/"
 
 
@@ -92,7 +93,7 @@ class ConformanceRecorder:
         for requirement in checks_of(crashitem):
             died = Verdict("error", "the process died while this ran")
             cell = {requirement.side: axis[1]} if axis else {}
-            evidence: dict[str, Any] = {"cell": cell, "networks": [], "ladder": None, "seed": 0, "determinism": "wall"}
+            evidence: dict[str, Any] = {**_NO_EVIDENCE, "cell": cell, "replay": f"pytest '{crashitem}'"}
             self._write_result(requirement, died, evidence, crashitem, 0)
 
     def _write_result(
