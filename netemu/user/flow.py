@@ -30,9 +30,9 @@ class Flow:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The host refused something that a guest asked for: `errno`, the `operation`, for whom (None: for a forward) and to where."""
+    """The host refused something that a guest asked for: `errno`, the `operation`, for whom and to where."""
 
     errno: int
     operation: str
-    guest: Endpoint | None
+    guest: Endpoint
     destination: IPv4Address

@@ -128,7 +128,7 @@ class Realm:
         payload = Udp(source.port, guest.port, data).pack(source.address, guest.address)
         self.lan.datagram(source.address, guest.address, Protocol.UDP, payload, now)
 
-    def refused(self, error: HostError, guest: Endpoint | None, destination: IPv4Address) -> None:
+    def refused(self, error: HostError, guest: Endpoint, destination: IPv4Address) -> None:
         """Remember that the host refused something; the oldest of 64 is forgotten."""
         self.refusals.append(Refusal(error.errno or 0, error.operation, guest, destination))
 

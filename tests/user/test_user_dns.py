@@ -6,6 +6,7 @@ from ipaddress import IPv4Address
 import pytest
 from user_driver import DNS, GUEST, Lab, Seen
 
+from netemu.user.options import UserOptions
 from netemu.wire.address import Endpoint
 from netemu.wire.dns import DnsMessage, Question, RecordType, ResponseCode, a_record
 
@@ -31,6 +32,17 @@ def test_the_hosts_name_server_answers() -> None:
     assert [record.address for record in reply.answers] == [IPv4Address("192.0.2.80")]
     assert lab.network.flows() == ()
     assert len(list(lab.host.udp_ports)) == 1  # the name server's own: the question's socket is closed
+
+
+def test_a_dns_address_outside_the_net_is_reached_through_the_gateway() -> None:
+    outside = IPv4Address("192.0.2.53")
+    lab = Lab(UserOptions(dns=outside))
+    lab.host.dns_server({"www.example.org": "192.0.2.80"})
+    lab.udp(outside, 53, QUERY.pack())
+    seen = lab.one()
+    assert seen.ip is not None
+    assert seen.udp is not None
+    assert (seen.ip.source, DnsMessage.parse(seen.udp.payload).answers) == (outside, (replace(RECORD, ttl=300),))
 
 
 def test_no_name_server_is_a_server_failure_at_once() -> None:

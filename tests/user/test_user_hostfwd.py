@@ -155,6 +155,21 @@ def test_udp_from_elsewhere_comes_from_there_and_the_reply_from_the_forward() ->
         assert client.recv().source == Endpoint(lab.host.address, 5353)
 
 
+def test_a_peer_whose_address_a_guest_could_have_is_the_gateway() -> None:
+    """The host may be on a 10.0.2.0/24 of its own; its neighbours are not the guest's."""
+    lab = Lab()
+    lab.host.add_address("10.0.2.50")
+    lab.user.add_hostfwd("udp:0.0.0.0:5353-:53")
+    with lab.host.udp("10.0.2.50") as client:
+        client.send_to(b"q", lab.host.address, 5353)
+        seen = lab.one()
+        assert seen.ip is not None
+        assert seen.udp is not None
+        assert seen.ip.source == GATEWAY
+        lab.udp(GATEWAY, seen.udp.source_port, b"a", source_port=53)
+        assert client.recv().data == b"a"
+
+
 def test_udp_peers_time_out_and_are_bounded() -> None:
     lab = Lab()
     lab.arp(1, GATEWAY)

@@ -6,7 +6,9 @@ from ipaddress import IPv4Address
 import pytest
 from user_driver import DNS, GATEWAY, GUEST, SERVER, SMB, Lab, Seen, unreachable
 
+from netemu.io.simsockets import SimDatagram
 from netemu.user.options import UserOptions
+from netemu.user.udp import MAPPING_TIMEOUT
 from netemu.wire.address import Endpoint
 from netemu.wire.arp import ArpOperation
 from netemu.wire.ipv4 import IPv4, Protocol
@@ -135,6 +137,44 @@ def test_mappings_end_after_five_minutes_of_silence_and_use_prolongs_them() -> N
         assert len(lab.take()) == 1
         server.send_to(b"d", mapped.address, mapped.port)
         assert lab.take() == []
+        assert [socket.local.port for socket in lab.host.udp_ports] == [9]
+
+
+def test_closing_closes_every_socket() -> None:
+    lab = Lab()
+    lab.host.blackhole("203.0.113.0/24")
+    lab.udp(FAR, 9, b"x")
+    lab.run()
+    assert len(list(lab.host.udp_ports)) == 1
+    lab.user.close()
+    assert list(lab.host.udp_ports) == []
+
+
+def test_a_mapping_remembers_the_last_64_remotes() -> None:
+    lab = Lab()
+    lab.host.blackhole("203.0.113.0/24")
+    remotes = [IPv4Address(f"203.0.113.{last}") for last in range(1, 66)]
+    for remote in remotes:
+        lab.udp(remote, 9, b"x")
+    lab.take()
+    (socket,) = lab.host.udp_ports
+    for remote in remotes:
+        socket.arrive(b"y", Endpoint(remote, 9), 64)
+    assert [seen.ip.source for seen in lab.take() if seen.ip] == remotes[1:]
+    assert lab.counters["udp-filtered"] == 1
+
+
+def test_what_comes_for_a_mapping_that_has_just_ended_is_dropped() -> None:
+    lab = Lab()
+    with lab.host.udp(SERVER, 9):
+        lab.udp(SERVER, 9, b"x")
+        lab.run()
+        socket = lab.host.udp_ports.find(Endpoint(lab.host.address, 5000))
+        assert isinstance(socket, SimDatagram)
+        socket.arrive(b"late", Endpoint(SERVER, 9), 64)
+        lab.network.expire(MAPPING_TIMEOUT)
+        assert list(lab.network.transmit(MAPPING_TIMEOUT)) == []
+        assert lab.counters["udp-late"] == 1
 
 
 def test_the_longest_idle_mapping_gives_way() -> None:
@@ -157,6 +197,15 @@ def test_the_ttl_goes_on_less_one() -> None:
     lab.udp(SERVER, 9, b"x", ttl=17)
     lab.run()
     assert server.last_ttl == 16
+
+
+def test_the_host_itself_costs_no_hop() -> None:
+    lab = Lab()
+    server = lab.host.open_datagram(Endpoint(IPv4Address("127.0.0.1"), 9))
+    server.on_datagram = lambda data, source: None
+    lab.udp(GATEWAY, 9, b"x", ttl=1)
+    lab.run()
+    assert server.last_ttl == 1
 
 
 def test_large_datagrams_both_ways() -> None:
