@@ -1,0 +1,183 @@
+"""The command line: what it says, what it writes, and its exit status."""
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from netemu import bench, platform
+from netemu.bench import Bench
+from netemu.cli import main
+from netemu.platform import Finding
+from pytest_netemu.suites import WALLS
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a command."""
+    try:
+        status = main(arguments)
+    except SystemExit as exit_:
+        status = int(exit_.code or 0)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+# Wrong use
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["conformance", "--wall", "berlin"], "wall 'berlin' is not one of user-network, wire, nic"),
+        (["conformance", "--clause", "rfc9999"], "clause 'rfc9999': no check of this wall judges it"),
+        (["conformance", "--colour"], "unrecognized arguments: --colour"),
+        (["bench", "speed"], "bench 'speed' is not one of fixture, tcp, suite"),
+        (["bench", "fixture", "--runs", "0"], "--runs 0: one run or more is needed"),
+        (["sing"], "invalid choice: 'sing'"),
+        ([], "the following arguments are required: COMMAND"),
+        *((["conformance", "--wall", name], "has no suite yet") for name, wall in WALLS.items() if not wall.package),
+    ],
+    ids=" ".join,
+)
+def test_wrong_use_is_one_sentence(capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str):
+    status, out, err = said(capsys, *arguments)
+    assert status == 2
+    assert sentence in err
+    assert (out, err.count("\n")) == ("", 1)
+
+
+def test_the_version_is_said(capsys: pytest.CaptureFixture[str]):
+    status, out, _ = said(capsys, "--version")
+    assert (status, out.split()[0]) == (0, "netemu")
+
+
+# conformance
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own, for pytest runs inside it."""
+    return subprocess.run(
+        [sys.executable, "-c", "import sys; from netemu.cli import main; sys.exit(main())", "conformance", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    out = tmp_path_factory.mktemp("run") / "report"
+    return run("--clause", "rfc826", "--clause", "rfc2131/4.3.2", "--out", str(out)), out
+
+
+def test_a_run_without_failure_is_zero(done: tuple[subprocess.CompletedProcess[str], Path]):
+    process, out = done
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert process.stdout.splitlines()[-1] == f"report: {out / 'index.html'}"
+    assert {"events.jsonl", "netemu-conformance.json", "index.html"} <= {path.name for path in out.iterdir()}
+
+
+def test_only_the_clauses_asked_for_are_judged(done: tuple[subprocess.CompletedProcess[str], Path]):
+    document = json.loads((done[1] / "netemu-conformance.json").read_text())
+    judged = {entry["requirement"] for entry in document["results"]}
+    assert {name.split("/")[0] for name in judged} == {"rfc826", "rfc2131"}
+    assert all(name.startswith(("rfc826/", "rfc2131/4.3.2/")) for name in judged)
+
+
+def test_names_do_not_depend_on_where_one_stands(done: tuple[subprocess.CompletedProcess[str], Path]):
+    document = json.loads((done[1] / "netemu-conformance.json").read_text())
+    assert all(entry["nodeid"].startswith("pytest_netemu/suites/user_network/test_") for entry in document["results"])
+
+
+@pytest.mark.parametrize("option", ["--backend", "--guest", "--nic"])
+def test_an_unknown_part_is_wrong_use(tmp_path: Path, option: str):
+    process = run(option, "nobodys", "--out", str(tmp_path))
+    assert process.returncode == 2
+    assert process.stderr.startswith(f"netemu: {option}: 'nobodys' was given; give one or more of those registered: ")
+    assert process.stderr.count("\n") == 1
+
+
+def test_the_users_own_configuration_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--no-such-option")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --neither-this\n")
+    process = run("--clause", "rfc826/reception/02")
+    assert process.returncode == 0, process.stderr
+    assert (tmp_path / "netemu-report" / "index.html").exists()
+    assert not (tmp_path / ".pytest_cache").exists()
+
+
+def test_the_list_runs_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    status, out, _ = said(capsys, "conformance", "--list", "--clause", "rfc768")
+    lines = out.splitlines()
+    assert status == 0
+    assert lines[0].split() == ["rfc768/fields/01", "descriptive", "test_no_checksum_is_accepted"]
+    assert len(lines) == 5
+    assert not list(tmp_path.iterdir())
+
+
+# bench
+
+
+@pytest.fixture
+def nap(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A benchmark that does nothing but be counted, and moves a kilobit."""
+    ran: list[int] = []
+    monkeypatch.setitem(bench.BENCHES, "nap", Bench("nothing at all", lambda: ran.append(1), octets=125))
+    return ran
+
+
+def test_a_benchmark_says_its_figures(capsys: pytest.CaptureFixture[str], nap: list[int], tmp_path: Path):
+    figures, drawing = tmp_path / "nap.json", tmp_path / "nap.svg"
+    status, out, _ = said(capsys, "bench", "nap", "--runs", "3", "--json", str(figures), "--plot", str(drawing))
+    assert status == 0
+    assert len(nap) == 4  # the first is not counted
+    assert out.startswith("nap: nothing at all: median ")
+    assert "of 3 runs" in out
+    entry = json.loads(figures.read_text())
+    assert len(entry["seconds"]) == 3
+    assert entry["mbit_per_s"] > 0
+    bars = ET.parse(drawing).findall("{http://www.w3.org/2000/svg}rect")
+    assert len(bars) == 1 + 3
+
+
+@pytest.mark.parametrize("name", ["fixture", "tcp"])
+def test_the_benchmarks_run(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bench, "_TCP_OCTETS", 100_000)
+    bench.BENCHES[name].once()
+
+
+# doctor
+
+
+@pytest.fixture
+def two_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"tun": Finding(works=True, words="opens"), "kvm": Finding(works=False, words="no such file", mend="modprobe kvm")}
+    monkeypatch.setattr(platform, "PROBES", {name: lambda finding=finding: finding for name, finding in found.items()})
+
+
+def test_the_doctor_says_what_is_missing_and_how_to_get_it(capsys: pytest.CaptureFixture[str], two_probes: None):
+    status, out, _ = said(capsys, "doctor")
+    assert status == 0
+    lines = [line.split(maxsplit=2) for line in out.splitlines()]
+    assert lines[0] == ["yes", "tun", "opens"]
+    assert lines[1] == ["no", "kvm", "no such file"]
+    assert "would enable: fast QEMU guests" in out
+    assert "modprobe kvm" in out
+
+
+def test_the_doctor_speaks_json(capsys: pytest.CaptureFixture[str], two_probes: None):
+    _, out, _ = said(capsys, "doctor", "--json")
+    entries = json.loads(out)
+    assert entries["kvm"] == {"works": False, "words": "no such file", "mend": "modprobe kvm", "enables": "fast QEMU guests"}
+
+
+def test_every_probe_says_what_it_is_good_for():
+    from netemu.cli import _ENABLES
+
+    assert set(_ENABLES) == set(platform.PROBES)
