@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, cast
 
 if TYPE_CHECKING:
@@ -38,27 +39,29 @@ _GUESTS: Final = {
     "netns": _SOCKETS | {"run"},
     "uml": _SOCKETS | {"run"},
 }
-_WITHOUT_PROBE: Final = "inproc"
+_PROBES: Final = {
+    "netns": "netemu.guest.netns:NetnsGuest.probe",
+    "uml": "netemu.guest.uml:UmlGuest.probe",
+    "libslirp": "netemu.peers.libslirp:probe",
+}
 
 
 def register_guests(registry: GuestRegistry) -> None:
     for kind, capabilities in _GUESTS.items():
-        probe = _anywhere if kind == _WITHOUT_PROBE else partial(_probe, f"netemu.guest.{kind}")
-        registry.register(kind, partial(_guest, kind), capabilities=capabilities, probe=probe)
+        registry.register(kind, partial(_guest, kind), capabilities=capabilities, probe=partial(_probe, kind))
 
 
 def register_backends(registry: BackendRegistry) -> None:
     registry.register("netemu", _netemu_backend, capabilities=_USER_NETWORK)
-    registry.register("libslirp", _libslirp_backend, capabilities=_USER_NETWORK, probe=partial(_probe, "netemu.peers.libslirp"))
+    registry.register("libslirp", _libslirp_backend, capabilities=_USER_NETWORK, probe=partial(_probe, "libslirp"))
 
 
-def _anywhere() -> str | None:
-    return None
-
-
-def _probe(module: str) -> str | None:
-    """What the module's own `probe()` says."""
-    return cast("Callable[[], str | None]", import_module(module).probe)()
+def _probe(name: str) -> str | None:
+    """What the part's own probe says; one without runs anywhere."""
+    if name not in _PROBES:
+        return None
+    module, _, path = _PROBES[name].partition(":")
+    return cast("Callable[[], str | None]", attrgetter(path)(import_module(module)))()
 
 
 def _guest(kind: str, network: Network, **options: object) -> Guest:
