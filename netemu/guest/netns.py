@@ -4,7 +4,7 @@ The guest's Ethernet interface is a TAP (`netemu.io.tap`) in a namespace (`netem
 what the guest sends comes out of `port` and nowhere else. Sockets are opened inside by this process and used like any host's
 (`netemu.io.oshost`); commands run as processes inside. It needs CAP_NET_ADMIN and CAP_SYS_ADMIN, that is, root.
 
-Files are the machine's own, except /etc/resolv.conf, which is private to the namespace. `close` ends every process that is left
+Files are the machine's own, except /etc/resolv.conf and /sys, which are the namespace's. `close` ends every process that is left
 inside.
 """
 
@@ -78,7 +78,7 @@ class NetnsGuest(LinuxGuest):
         script.write_text(udhcpc.SCRIPT.replace("/bin/busybox", str(self._busybox), 1))
         script.chmod(0o755)
         self.namespace.set_ping_group_range(*_EVERYBODY)
-        self._set_mac()
+        self._set_up()
 
     @staticmethod
     def probe() -> str | None:
@@ -121,11 +121,13 @@ class NetnsGuest(LinuxGuest):
     def _set_nameservers(self, addresses: Sequence[IPv4Address]) -> None:
         self.namespace.set_nameservers(str(address) for address in addresses)
 
-    def _set_mac(self) -> None:
-        """The interface goes down meanwhile, so that its link-local address follows."""
+    def _set_up(self) -> None:
+        """Give the interface its MAC address (it goes down meanwhile, so that its link-local address follows), and programs a
+        /sys that shows this namespace, where that may be mounted.
+        """
         device = self.interface
-        script = f"ip link set {device} down && ip link set {device} address {self.mac} && ip link set {device} up"
-        result = self._script(script, _SETUP_TIMEOUT)
+        address = f"ip link set {device} down && ip link set {device} address {self.mac} && ip link set {device} up"
+        result = self._script(f"mount -t sysfs none /sys; {address}", _SETUP_TIMEOUT)
         if result.status:
             self.close()
             raise LocalError(f"guest {self.name}: the kernel refused MAC address {self.mac}: {result.output.strip()}")

@@ -66,6 +66,7 @@ class ProcessGroup:
         if not self._closed:
             self._closed = True
             self._signal(signal.SIGTERM)
+            self._signal(signal.SIGCONT)  # a stopped program would not hear it
             self.wait(_GRACE)
             with suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)

@@ -225,8 +225,8 @@ class RemoteSockets:
 
     def open_stream(self, remote: Endpoint, local: Endpoint | None = None) -> RemoteStream:
         handle = self._new_handle()
-        self._parts[handle] = stream = RemoteStream(self.loop, handle, self._say, local or UNSPECIFIED, remote)
-        self._say(Message(Kind.OPEN_STREAM, handle, flat(remote, local or UNSPECIFIED)))
+        stream = RemoteStream(self.loop, handle, self._say, local or UNSPECIFIED, remote)
+        self._ask(handle, stream, Kind.OPEN_STREAM, remote, local or UNSPECIFIED)
         return stream
 
     def open_listener(self, local: Endpoint) -> RemoteListener:
@@ -260,15 +260,18 @@ class RemoteSockets:
         return handle
 
     def _open(self, part: _Answered, kind: Kind, *ends: Endpoint) -> None:
-        self._parts[part.handle] = part
-        if self.ended is not None:
-            part.lost()
-        self._say(Message(kind, part.handle, flat(*ends)))
+        self._ask(part.handle, part, kind, *ends)
         if not self.loop.run_until(lambda: part.settled, self.loop.now() + nanoseconds(DEFAULT_TIMEOUT)):
             raise NetemuTimeoutError(f"the guest's agent did not open a socket within {DEFAULT_TIMEOUT:g} s")
         if part.refusal is not None:
             del self._parts[part.handle]
             raise part.refusal
+
+    def _ask(self, handle: int, part: RemoteStream | _Answered, kind: Kind, *ends: Endpoint) -> None:
+        self._parts[handle] = part
+        self._say(Message(kind, handle, flat(*ends)))
+        if self.ended is not None:
+            part.lost()
 
     def _adopt(self, handle: int, local: Endpoint, remote: Endpoint) -> RemoteStream:
         self._parts[handle] = stream = RemoteStream(self.loop, handle, self._say, local, remote)

@@ -59,7 +59,7 @@ def parse_lease(output: str) -> Lease:
     given = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
     if "ip" not in given:
         raise PeerError(f"udhcpc printed no address: {output.strip()[-500:]!r}")
-    options = {code: bytes.fromhex(given[f"opt{code}"]) for code in _UNNAMED if f"opt{code}" in given}
+    options: dict[int, bytes] = {}
 
     def number(name: str) -> int | None:
         return int(given[name]) if name in given else None
@@ -71,6 +71,7 @@ def parse_lease(output: str) -> Lease:
         return tuple(IPv4Address(word) for word in given.get(name, "").split())
 
     try:
+        options.update((code, bytes.fromhex(given[f"opt{code}"])) for code in _UNNAMED if f"opt{code}" in given)
         return Lease(
             address=IPv4Address(given["ip"]),
             prefix_length=number("mask") or _HOST_PREFIX,
