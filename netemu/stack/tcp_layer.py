@@ -179,7 +179,6 @@ class TcpLayer:
                 return False
             if report.errno != errno.EMSGSIZE:
                 socket.connection.unreachable(report.errno, now)
-                self._notice(socket)
                 self._touch(socket)
         return True
 
@@ -205,7 +204,6 @@ class TcpLayer:
                 self._forget(socket)
                 continue
             socket.connection.expire(now)
-            self._notice(socket)
             self._touched[socket] = None
 
     def _touch(self, socket: TcpSocket) -> None:

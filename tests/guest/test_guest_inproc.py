@@ -79,6 +79,8 @@ def test_ping(cable):
     result = cable.a.ping(B, count=3)
     assert result.ok
     assert result.rtts == (4 * MILLISECOND, 2 * MILLISECOND, 2 * MILLISECOND)  # ARP came first
+    request = IPv4.parse(Ethernet.parse(cable.records[-2].frame).payload)
+    assert (request.ttl, len(request.payload)) == (64, 8 + 56)
     assert cable.b.ping(A, size=0).ok
     assert cable.a.ping(A).ok
     assert cable.a.ping("127.0.0.1").ok
@@ -109,7 +111,9 @@ def test_ping_into_silence(cable):
     cable.a.ping(B)
     cable.link.set_faults(forward=[Fault(number, "drop") for number in range(100)])
     before = cable.loop.now()
+    cable.records.clear()
     result = cable.a.ping(B, count=3, timeout=5)
+    assert [record.time - before for record in cable.records] == [0, SECOND, 2 * SECOND]
     assert (result.sent, result.rtts, result.outcome) == (3, (), "silence")
     assert cable.loop.now() - before == 5 * SECOND
 

@@ -34,6 +34,8 @@ def run(claim: AddressClaim, until: int | None = None) -> list[tuple[int, Arp]]:
 
 def test_three_probes_then_two_announcements():
     claim = make()
+    claim.expire(0)  # too early
+    assert claim.transmit() == []
     assert not claim.usable
     milliseconds = [(moment // MILLISECOND, arp) for moment, arp in run(claim)]
     assert milliseconds == [

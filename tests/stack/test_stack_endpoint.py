@@ -15,7 +15,6 @@ from netemu.net.clock import SECOND
 from netemu.stack.endpoint import Ipv4Stack
 from netemu.stack.fragments import fragment
 from netemu.stack.lease import Lease
-from netemu.stack.udp import MAX_PAYLOAD
 from netemu.wire.address import BROADCAST_MAC, ZERO_MAC, Endpoint, MacAddress
 from netemu.wire.arp import Arp, ArpOperation
 from netemu.wire.dhcpv4 import BOOTREPLY, DhcpMessageType, DhcpOption, Dhcpv4, pack_classless_routes
@@ -224,6 +223,8 @@ def test_datagrams_go_both_ways(wire):
     assert (packet.ttl, packet.source) == (3, OURS)
     assert Udp.parse(packet.payload, OURS, PEER) == Udp(2000, 1000, b"answer")
     assert socket.local == Endpoint(OURS, 2000)
+    socket.send_to(bytes(65507), Endpoint(PEER, 1000))
+    assert {(packet.ttl, packet.dont_fragment) for packet in wire.packets()} == {(64, False)}
 
 
 def test_a_socket_without_a_reader_counts(wire):
@@ -245,7 +246,7 @@ def test_what_a_socket_refuses(wire):
     socket = wire.stack.udp.open(2000)
     cases = [
         (errno.EADDRINUSE, lambda: wire.stack.udp.open(2000)),
-        (errno.EMSGSIZE, lambda: socket.send_to(bytes(MAX_PAYLOAD + 1), Endpoint(PEER, 1))),
+        (errno.EMSGSIZE, lambda: socket.send_to(bytes(65508), Endpoint(PEER, 1))),
         (errno.ENETUNREACH, lambda: (wire.stack.deconfigure(), socket.send_to(b"", Endpoint(PEER, 1)))),
         (errno.EBADF, lambda: (socket.close(), socket.send_to(b"", Endpoint(PEER, 1)))),
     ]
@@ -408,12 +409,34 @@ def test_close_leaves_nothing(wire):
     assert wire.stack.deadline() is None
     assert wire.stack.address is None
     socket.close()
+    wire.stack.udp.open(2000)
+    wire.stack.tcp.listen(80)
 
 
 def test_mtu_limits():
     for mtu in (67, 65536):
         with pytest.raises(LocalError):
             Ipv4Stack(MAC, getrandbits=bits, mtu=mtu)
+    for mtu in (68, 65535):
+        assert Ipv4Stack(MAC, getrandbits=bits, mtu=mtu).mtu == mtu
+
+
+def test_configure_replaces():
+    wire = Wire()
+    wire.stack.configure(IPv4Interface("192.0.2.9/24"))
+    assert [str(interface) for interface in wire.stack.routes.addresses] == ["192.0.2.9/24"]
+    assert wire.stack.routes.lookup(PEER) is None
+    wire.ip(echo())
+    assert wire.frames() == []
+
+
+def test_what_must_not_be_cut_and_does_not_fit_is_an_error(wire):
+    socket = wire.stack.udp.open(2000)
+    errors = []
+    socket.on_error = lambda error, destination: errors.append(error)
+    wire.stack.send(OURS, PEER, Protocol.UDP, udp(bytes(2000), HERE, THERE).payload, dont_fragment=True)
+    assert wire.frames() == []
+    assert errors == [errno.EMSGSIZE]
 
 
 # Nothing that comes in can hurt.

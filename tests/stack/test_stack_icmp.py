@@ -115,6 +115,10 @@ def test_a_quotation_too_short_is_malformed(length):
     assert caught.value.field == "icmpv4.quotation"
 
 
+def test_the_shortest_quotation():
+    assert IcmpReport.parse(Icmpv4.unreachable(3, UDP.pack()[:28]), B).ports == (1000, 2000)
+
+
 def test_a_quotation_of_something_else_is_malformed():
     for first in (0x65, 0x44, 0x4F):
         with pytest.raises(WireError):
@@ -139,6 +143,25 @@ def test_errno(kind, code, expected):
     assert IcmpReport.parse(Icmpv4(kind, code, 0, UDP.pack()), ROUTER).errno == expected
 
 
-@pytest.mark.parametrize(("size", "plateau"), [(65535, 32000), (1500, 1492), (1492, 1006), (576, 508), (69, 68), (68, 68), (1, 68)])
+@pytest.mark.parametrize(
+    ("size", "plateau"),
+    [
+        (65535, 32000),
+        (32000, 17914),
+        (17914, 8166),
+        (8166, 4352),
+        (4352, 2002),
+        (2002, 1492),
+        (1500, 1492),
+        (1492, 1006),
+        (1006, 508),
+        (576, 508),
+        (508, 296),
+        (296, 68),
+        (69, 68),
+        (68, 68),
+        (1, 68),
+    ],
+)
 def test_plateaus(size, plateau):
     assert next_plateau(size) == plateau

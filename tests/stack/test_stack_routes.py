@@ -34,6 +34,13 @@ def test_the_longest_prefix_wins():
     assert routes.lookup(IPv4Address("8.8.8.8")).source == OURS.ip
 
 
+def test_a_longer_prefix_of_the_same_network_wins_whenever_it_was_added():
+    routes = table()
+    routes.add_route(Route(IPv4Network("192.168.0.0/24"), OURS.ip, IPv4Address("10.0.2.4")))
+    assert next_hop(routes, "192.168.0.1") == "10.0.2.4"
+    assert next_hop(routes, "192.168.1.1") == "10.0.2.3"
+
+
 def test_broadcasts_and_multicasts_do_not_go_to_the_router():
     routes = table()
     for destination in ("255.255.255.255", "10.0.2.255", "10.0.2.0", "224.0.0.1"):

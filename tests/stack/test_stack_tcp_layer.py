@@ -16,7 +16,6 @@ from netemu.net.faults import Fault
 from netemu.net.link import Link
 from netemu.net.loop import VirtualLoop
 from netemu.stack.tcp import State, TcpConfig
-from netemu.stack.tcp_layer import ORPHAN_TIMEOUT
 from netemu.wire.address import Endpoint, MacAddress
 from netemu.wire.ether import Ethernet, EtherType
 from netemu.wire.icmpv4 import Icmpv4, TimeExceededCode, UnreachableCode
@@ -104,6 +103,8 @@ def test_octets_pass_and_on_change_tells(pair):
     pair.run(0.1)
     assert other.eof
     assert len(heard) == 2
+    with pytest.raises(LocalError, match="after finish"):
+        socket.offer(b"more")
     assert other.offer(b"still open") == 10  # half-closed
     pair.run(0.1)
     assert read(socket) == b"still open"
@@ -159,6 +160,24 @@ def test_connections_that_wait_are_handed_over_when_somebody_wants_them(pair):
     accepted = []
     listener.on_accept = accepted.append
     assert len(accepted) == 3
+
+
+def test_what_came_before_a_handler_is_announced_to_it(pair):
+    listener = pair.b.stack.tcp.listen(80)
+    socket = pair.a.stack.tcp.connect(SERVICE, pair.loop.now())
+    socket.offer(b"early")
+    pair.run()
+    heard = []
+
+    def accept(accepted) -> None:
+        accepted.on_change = lambda: heard.append(accepted.available())
+
+    listener.on_accept = accept
+    assert heard == [5]
+    other = pair.a.stack.tcp.connect(SERVICE, pair.loop.now())
+    other.offer(b"with the last segment of the handshake")
+    pair.run()
+    assert heard == [5, 38]
 
 
 def test_the_backlog_holds_so_many(pair):
@@ -247,6 +266,7 @@ def test_close_with_unread_data_delivers_first_and_resets_then(pair):
     pair.run(0.1)
     socket.offer(b"last words")
     socket.close()
+    assert socket.available() == 0
     pair.run()
     assert read(other) == b"last words"
     assert other.error == errno.ECONNRESET
@@ -267,9 +287,12 @@ def test_a_peer_that_never_closes_does_not_keep_a_closed_socket(pair):
     socket.close()
     pair.run(1)
     assert socket.connection.state is State.FIN_WAIT_2
-    pair.run(ORPHAN_TIMEOUT / SECOND)
+    pair.run(58)
+    assert pair.a.stack.tcp._sockets
+    pair.run(2)
     assert pair.a.stack.tcp.deadline() is None
     assert not pair.a.stack.tcp._sockets
+    assert not pair.a.stack.tcp._orphans
 
 
 def test_nothing_is_left_after_both_closed(pair):
@@ -281,6 +304,7 @@ def test_nothing_is_left_after_both_closed(pair):
         assert guest.stack.tcp.deadline() is None
         assert not guest.stack.tcp._sockets
         assert not guest.stack.tcp._parents
+        assert not guest.stack.tcp._orphans
 
 
 def test_a_four_tuple_in_time_wait_is_used_again(pair):
