@@ -1,5 +1,6 @@
 """DNS forwarding: there, back, and what the guest hears when there is no answer."""
 
+import errno
 from dataclasses import replace
 from ipaddress import IPv4Address
 
@@ -58,6 +59,18 @@ def test_a_name_server_that_is_not_there_is_a_server_failure_at_once() -> None:
     lab = Lab(nameserver="127.0.0.53")
     lab.udp(DNS, 53, QUERY.pack())
     assert message(lab.one()).response_code == ResponseCode.SERVER_FAILURE
+    assert [refusal.errno for refusal in lab.user.refusals] == [errno.ECONNREFUSED]
+
+
+def test_a_name_server_without_a_route_is_a_server_failure_at_once() -> None:
+    lab = Lab(nameserver="203.0.113.53")
+    lab.udp(DNS, 53, QUERY.pack())
+    assert message(lab.one()).response_code == ResponseCode.SERVER_FAILURE
+    assert [refusal.errno for refusal in lab.user.refusals] == [errno.ENETUNREACH]
+    assert lab.network.flows() == ()
+    assert list(lab.host.udp_ports) == []
+    assert lab.counters["dns-failed"] == 1
+    assert lab.take(10) == []
 
 
 class SilentServer:
@@ -94,6 +107,19 @@ def test_a_question_asked_again_is_sent_again_and_does_not_wait_longer() -> None
     assert message(lab.one(2)).response_code == ResponseCode.SERVER_FAILURE
     assert [data for data, _ in asked] == [QUERY.pack()] * 2
     assert len({source for _, source in asked}) == 1
+
+
+def test_another_question_with_the_same_identification_replaces_the_first() -> None:
+    server = SilentServer()
+    lab, other = server.lab, replace(QUERY, questions=(Question("other.example.org", RecordType.A),))
+    lab.udp(DNS, 53, QUERY.pack())
+    lab.udp(DNS, 53, other.pack())
+    lab.run()
+    assert [data for data, _ in server.asked] == [QUERY.pack(), other.pack()]
+    assert len(lab.network.flows()) == 1
+    assert len(list(lab.host.udp_ports)) == 2  # the server's and one
+    lab.user.close()
+    assert len(list(lab.host.udp_ports)) == 1
 
 
 @pytest.mark.parametrize(

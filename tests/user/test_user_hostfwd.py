@@ -186,6 +186,60 @@ def test_udp_peers_time_out_and_are_bounded() -> None:
     assert not lab.network._forwards._by_guest
 
 
+def test_replies_keep_a_udp_peer() -> None:
+    lab = Lab()
+    lab.user.add_hostfwd("udp::5353-:53")
+    with lab.host.udp("127.0.0.1", 6000) as client:
+        client.send_to(b"q", "127.0.0.1", 5353)
+        for _ in range(3):
+            lab.run(200)
+            lab.udp(GATEWAY, 6000, b"a", source_port=53)
+        lab.run()
+        (flow,) = lab.network.flows()
+        assert (flow.sent, flow.received) == (3, 1)
+
+
+def test_a_reply_that_the_host_refuses_is_reported() -> None:
+    lab = Lab()
+    lab.user.add_hostfwd("udp:0.0.0.0:5353-:53")
+    lab.host.udp(SERVER, 6000).send_to(b"q", lab.host.address, 5353)
+    lab.take()
+    lab.host.unreachable(f"{SERVER}/32", errno.EHOSTUNREACH)
+    packet = lab.udp(SERVER, 6000, b"a", source_port=53)
+    unreachable(lab.one(), 1, packet, GATEWAY)
+    assert lab.counters["udp-refused"] == 1
+    assert [(refusal.guest, refusal.destination) for refusal in lab.user.refusals] == [(Endpoint(GUEST, 53), SERVER)]
+
+
+def test_an_error_before_any_reply_is_nobodys() -> None:
+    lab = Lab()
+    lab.user.add_hostfwd("udp::5353-:53")
+    client = lab.host.udp("127.0.0.1", 6000)
+    client.send_to(b"q", "127.0.0.1", 5353)
+    lab.take()
+    socket = lab.host.udp_ports.find(Endpoint(LOCALHOST, 5353))
+    for port in (6000, 6001):
+        socket.on_error(errno.ECONNREFUSED, Endpoint(LOCALHOST, port))
+    assert lab.take() == []
+
+
+def test_a_connection_that_comes_when_too_much_waits_is_reset() -> None:
+    lab = Lab()
+    lab.user.add_hostfwd("tcp::2222-:22")
+    with lab.host.udp(SERVER, 9):
+        lab.udp(SERVER, 9, b"x")
+        lab.take()
+    waiting = lab.host.udp_ports.find(Endpoint(lab.host.address, 5000))
+    lab.port.receiver = lambda octets, header: False  # a guest that takes nothing: what the host says has to wait
+    lab.echo(GATEWAY)
+    lab.run()
+    for _ in range(1024):
+        waiting.arrive(b"y", Endpoint(SERVER, 9), 64)
+    with pytest.raises(HostError, match="ECONNRESET"):
+        lab.host.tcp_connect("127.0.0.1", 2222)
+    assert lab.counters["inbox-full"] == 1
+
+
 def test_a_udp_peer_that_is_gone_is_reported_to_the_guest() -> None:
     lab = Lab()
     lab.user.add_hostfwd("udp::5353-:53")
@@ -222,6 +276,7 @@ def test_a_removed_udp_forward_forgets_its_peers() -> None:
         lab.take()
         lab.user.remove_hostfwd(forward)
         assert lab.network.flows() == ()
+        assert not lab.network._forwards._by_guest
         client.send_to(b"q", "127.0.0.1", 5353)
         assert lab.take() == []
 
@@ -259,5 +314,6 @@ def test_there_is_no_other_way_in() -> None:
 def test_closing_gives_back_every_port() -> None:
     lab = Lab(UserOptions(hostfwd=("tcp::2222-:22", "udp::5353-:53")))
     lab.user.close()
+    assert lab.user.forwards == ()
     lab.host.tcp_listen("127.0.0.1", 2222)
     lab.host.udp("127.0.0.1", 5353)

@@ -42,15 +42,19 @@ def test_beyond_the_gateway_identifier_and_sequence_are_the_guests() -> None:
 
 def test_one_session_for_each_identifier_and_it_ends_after_a_minute() -> None:
     lab = Lab()
+    opened = []
+    open_ping = lab.host.open_ping
+    lab.host.open_ping = lambda: opened.append(open_ping()) or opened[-1]  # type: ignore[func-returns-value,method-assign] # a spy
     for sequence in range(3):
         lab.echo(SERVER, identifier=1, sequence=sequence)
         lab.echo(SERVER, identifier=2, sequence=sequence)
     assert len(lab.take()) == 6
-    assert len(lab.network.flows()) == 2
+    assert len(lab.network.flows()) == len(opened) == 2
     lab.run(59)
     assert len(lab.network.flows()) == 2
     lab.run(1)
     assert lab.network.flows() == ()
+    assert all(ping._closed for ping in opened)
 
 
 def test_forbidden_by_ping_group_range_is_said_and_seen() -> None:
