@@ -159,6 +159,10 @@ class UmlGuest(LinuxGuest):
         self._process.close()
         for end in (self._console, self._channel, self._wire):
             end.close()
+        self._remove_directory()
+
+    def _remove_directory(self) -> None:
+        """The kernel's pid file and its management console lie there; neither is used."""
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _script(self, script: str, timeout: float) -> CommandResult:
@@ -174,6 +178,7 @@ class UmlGuest(LinuxGuest):
         if not self._booted:
             self._shell.wait_ready(_BOOT_TIMEOUT)
             self._booted = True
+            self._remove_directory()  # what the kernel has open there it keeps; so a killed test leaves nothing
             self._shell.run(_SETUP, DEFAULT_TIMEOUT)
 
     def _sockets(self) -> RemoteSockets:

@@ -82,8 +82,8 @@ def test_a_kernel_that_cannot_boot_says_why(network):
     broken.close()
 
 
-def test_nothing_is_left_after_close(network):
-    before = set(os.listdir(tempfile.gettempdir()))
+def test_nothing_is_left_after_close(network, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     guest = network.guest("uml")
     guest.run("sleep 1000 &", timeout=ANSWERED)
     assert guest.ping("127.0.0.1", timeout=ANSWERED).ok  # the agent runs as well
@@ -91,17 +91,20 @@ def test_nothing_is_left_after_close(network):
     assert len(processes_of(session)) > 1
     guest.close()
     assert processes_of(session) == []
-    assert {name for name in set(os.listdir(tempfile.gettempdir())) - before if name.startswith("netemu-uml-")} == set()
+    assert list(tmp_path.iterdir()) == []
     guest.close()
     with pytest.raises(HostError, match="was closed"):
         guest.run("true")
 
 
-def test_a_guest_can_be_closed_before_it_has_booted(network):
+def test_a_guest_can_be_closed_before_it_has_booted(network, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     guest = network.guest("uml")
     session = guest.pid
+    assert list(tmp_path.iterdir()) != []
     guest.close()
     assert processes_of(session) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 PROGRAM = """
@@ -117,14 +120,17 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_a_guest_ends_with_the_process_that_made_it(network):
-    dying = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
+def test_a_guest_ends_with_the_process_that_made_it(network, tmp_path):
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    program = [sys.executable, "-c", PROGRAM]
+    dying = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert dying.returncode == -signal.SIGKILL, dying.stderr
     session = int(dying.stdout)
     deadline = network.loop.now() + int(ANSWERED * 1e9)
     while processes_of(session) and network.loop.now() < deadline:
         network.run_for(0.01)
     assert processes_of(session) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_guests_talk_over_a_hub(network):
