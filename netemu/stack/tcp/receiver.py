@@ -182,13 +182,13 @@ class Receiver:
         return field
 
     def sink_ready(self) -> None:
-        """The sink has room again: deliver what waited, and owe a window update when it has doubled (from half or less)."""
+        """The sink has room again: deliver what waited, and owe a window update when it has doubled."""
         if self.deliver():
             self.ack_now = True
         room = self._sink.room()
         self._buffer = max(self._buffer, room)
         usable = self.edge - self.nxt
-        if 2 * usable <= self._buffer and room >= 2 * usable and self._worth_announcing(room):
+        if room >= 2 * usable and self._worth_announcing(room):
             self.ack_now = True
 
     def _worth_announcing(self, room: int) -> bool:

@@ -90,6 +90,8 @@ class TestAcknowledgments:
         script = receiver()
         script.give(ACK, 5011, 1001, b"beyond")
         script.give(ACK | FIN, 5006, 1001, b"fghij"[:2])
+        script.give(ACK | FIN, 5003, 1001)
+        script.give(ACK | FIN, 5012, 1001)
         script.give(ACK, 5001, 1001, b"abcde")
         assert script.host.sink.read() == b"abcdefg"
         assert script.connection.held_out_of_order == 0
@@ -150,7 +152,7 @@ class TestWindow:
 
     def test_the_right_edge_never_moves_back(self):
         """RFC 7323 2.4: a sink that loses its room does not take back what was promised."""
-        script = receiver(receive_capacity=4000)
+        script = receiver(replace(PLAIN, sack=True), receive_capacity=4000)
         script.host.sink.offer(bytes(3000))
         (answer,) = script.give(ACK, 4000, 1001)
         assert answer.window == 4000
@@ -159,6 +161,7 @@ class TestWindow:
         assert script.host.sink.available() == 4000
         assert script.connection.held_out_of_order == 1000
         assert script.connection.counters["sink_refusals"] == 1
+        assert script.give(ACK, 6501, 1001, FULL[:500])[0].options.sack == ()
         script.host.sink.read()
         script.connection.sink_ready(script.now)
         assert script.sent()[0].acknowledgment == 7001

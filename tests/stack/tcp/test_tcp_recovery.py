@@ -54,6 +54,8 @@ class TestTimer:
         assert numbers(script.wait(SECOND)) == [0]
         assert script.connection.congestion_window == 1000
         assert script.connection.slow_start_threshold == 5000
+        assert numbers(script.wait(2 * SECOND)) == [0]
+        assert script.connection.slow_start_threshold == 5000  # RFC 5681 3.1: held for the second time
         assert ack(script, 1) == [1, 2]
         assert ack(script, 2) == [3, 4]
         assert script.connection.congestion_window == 3000
@@ -75,6 +77,24 @@ class TestTimer:
         ack(script, 1)
         assert script.connection.smoothed_rtt_ns == before
         assert script.connection.retransmission_timeout_ns == 2 * SECOND
+
+    def test_karn_after_a_fast_retransmit(self):
+        script, _ = sender(segments=10)
+        before = script.connection.smoothed_rtt_ns
+        for _ in range(3):
+            ack(script, 0)
+        script.now += 900 * MS
+        ack(script, 10)
+        assert script.connection.smoothed_rtt_ns == before
+
+    def test_karn_for_a_repeated_syn_ack(self):
+        script = Script(PLAIN)
+        script.connection.open_passive(script.segment(SYN, 70), script.now)
+        script.sent()
+        script.now += 500 * MS
+        assert len(script.give(SYN, 70)) == 1
+        script.give(ACK, 71, FIRST)
+        assert script.connection.smoothed_rtt_ns is None
 
     def test_a_lost_syn_means_one_segment_and_three_seconds(self):
         """RFC 5681 3.1, RFC 6298 5.7."""
@@ -119,6 +139,20 @@ class TestNewReno:
         ack(script, 30)
         assert script.connection.counters["retransmissions"] == 2
         assert script.connection.counters["timeouts"] == 0
+
+    def test_a_partial_acknowledgment_needs_no_room(self):
+        """RFC 6582 3.2 step 3: retransmit the first unacknowledged segment, whatever the window."""
+        script, _ = sender(segments=10)
+        for _ in range(3):
+            ack(script, 0)
+        assert ack(script, 1) == [1]
+        assert ack(script, 2) == [2]
+
+    def test_a_partial_acknowledgment_deflates_the_window(self):
+        """RFC 6582 3.2 step 3: by what it acknowledges, less one segment."""
+        script, _ = sender(segments=20)
+        assert [ack(script, 0) for _ in range(8)] == [[10], [11], [0], [], [], [], [12], [13]]
+        assert ack(script, 4) == [4, 14]
 
     def test_recovery_ends_with_half_the_window(self):
         script, _ = sender(segments=10)
@@ -258,6 +292,13 @@ class TestWindow:
         script.give(ACK, 5001, FIRST, window=100)
         assert script.connection.in_flight == 10_000
         assert numbers(script.wait(SECOND)) == [0]
+
+    def test_retransmissions_keep_to_the_window_but_for_the_first(self):
+        """RFC 7323 2.4 (5)."""
+        script, _ = sender(segments=10)
+        script.wait(SECOND)
+        sent = script.give(ACK, 5001, FIRST + 1000, window=1500)
+        assert [(segment.sequence - FIRST, len(segment.payload)) for segment in sent] == [(1000, 1000), (2000, 500)]
 
     def test_older_segments_do_not_update_the_window(self):
         script = Script(PLAIN).established(options=MSS, window=5000)

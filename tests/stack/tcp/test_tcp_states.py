@@ -47,6 +47,17 @@ class TestOpening:
         pipe.run(duration=SECOND)
         assert (pipe.a.received, pipe.b.received) == (b"pong", b"ping")
 
+    def test_simultaneous_open_ends_with_the_peers_syn_ack(self):
+        """Line 6 of figure 7; the window of a SYN-ACK is not scaled (RFC 7323 2.2)."""
+        script = Script(TcpConfig(timestamps=False))
+        script.connection.open_active(script.now)
+        script.sent()
+        options = TcpOptions(mss=1000, window_scale=3)
+        assert [shape(segment) for segment in script.give(SYN, 300, options=options)] == [(SYN | ACK, 1000, 301, 0)]
+        assert script.give(SYN | ACK, 300, 1001, options=options, window=1000) == []
+        assert script.state is State.ESTABLISHED
+        assert script.connection.send_window == 1000
+
     def test_old_duplicate_syn(self):
         """RFC 9293 3.5, figure 8: the wrong ACK is answered by RST, whose passive side gives up."""
         script = Script(PLAIN, isn=100)
