@@ -11,7 +11,7 @@ import select
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -57,9 +57,7 @@ class ProcessGroup:
 
     def wait(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for the program's end; whether it has ended. It stays a zombie, so its id stays its own."""
-        poll = select.poll()
-        poll.register(self.pidfd, select.POLLIN)
-        return bool(poll.poll(timeout * 1000))
+        return _wait(self.pidfd, timeout)
 
     def close(self) -> int:
         """End the program, politely first, and every process of its group; its exit status. A second call does nothing more."""
@@ -68,11 +66,35 @@ class ProcessGroup:
             self._signal(signal.SIGTERM)
             self._signal(signal.SIGCONT)  # a stopped program would not hear it
             self.wait(_GRACE)
-            with suppress(ProcessLookupError):
-                os.killpg(self.pid, signal.SIGKILL)
+            self._kill_group()
             os.close(self.pidfd)
         return self._process.wait()
+
+    def _kill_group(self) -> None:
+        """A helper that outlived its parent is nobody's child we could wait for: its descriptor tells of its end."""
+        helpers = list(_open_group(self.pid))
+        os.killpg(self.pid, signal.SIGKILL)
+        for helper in helpers:
+            _wait(helper, _GRACE)
+            os.close(helper)
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, number)
+
+
+def _wait(pidfd: int, timeout: float) -> bool:
+    """Wait up to `timeout` seconds; whether the process has ended."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(timeout * 1000))
+
+
+def _open_group(group: int) -> Iterator[int]:
+    """Descriptors of the processes of `group` other than its leader."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and int(entry.name) != group:
+            with suppress(OSError):
+                after_name = (entry / "stat").read_text().rpartition(")")[2].split()  # state, parent, group ... (proc(5))
+                if int(after_name[2]) == group:
+                    yield os.pidfd_open(int(entry.name))
