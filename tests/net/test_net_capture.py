@@ -52,9 +52,9 @@ class TestFrameLog:
         assert (len(log), list(log), log.overflowed) == (4, TALK, 0)
 
     def test_counts_what_it_lets_go(self):
-        log = filled([record(number) for number in range(100)], capacity=3000)
-        assert log.overflowed == 100 - len(log) > 0
-        assert log.records[-1].number == 99  # the newest are kept
+        log = filled([record(number) for number in range(100)], capacity=3000)  # each counts as its 42 octets and 256 more
+        assert [kept.number for kept in log] == list(range(90, 100))  # the newest are kept
+        assert log.overflowed == 90
 
     def test_keeps_the_newest_frame_however_long(self):
         log = filled([record(0), replace(record(1), frame=bytes(5000))], capacity=100)
@@ -176,6 +176,10 @@ class TestLadder:
     def test_a_window_around_a_frame(self, at, span):
         talk = [record(number) for number in range(20)]
         assert ladder(talk, talk[at], before=2, after=2).startswith(f"frames {span} of 20")
+
+    def test_of_frames_that_look_the_same_the_one_in_question_is_marked(self):
+        talk = [record(0), record(0), record(0)]
+        assert [line.startswith(">>") for line in ladder(talk, talk[1]).splitlines()[2:]] == [False, True, False]
 
     def test_without_a_frame_in_question_the_last_are_shown(self):
         talk = [record(number) for number in range(20)]

@@ -156,14 +156,28 @@ def test_a_frame_held_back_for_nobody_goes_on():
     assert bench.b.arrivals == [(REORDER_HOLD, b"alone")]
 
 
-def test_faults_are_of_one_direction_and_count_from_when_they_are_set():
+def test_faults_are_of_one_direction():
     bench = Bench()
-    bench.send(b"before")
     bench.link.set_faults(backward=[Fault(0, "drop")])
-    bench.send(b"after")
+    bench.send(b"question")
     bench.b.port.send(b"answer")
     bench.loop.run_for(0)
-    assert (bench.b.frames, bench.a.frames) == ([b"before", b"after"], [])
+    assert (bench.b.frames, bench.a.frames) == ([b"question"], [])
+
+
+def test_frames_are_counted_from_when_the_faults_are_set():
+    bench = Bench()
+    bench.send(b"before")
+    bench.link.set_faults(forward=[Fault(0, "drop")])
+    bench.send(b"first", b"second")
+    assert bench.b.frames == [b"before", b"second"]
+
+
+def test_delays_of_one_frame_add_up():
+    bench = Bench()
+    bench.link.set_faults(forward=[Fault(0, "delay", 5), Fault(0, "delay", 7)])
+    bench.send(b"x")
+    assert bench.b.arrivals == [(12, b"x")]
 
 
 COUNTING = st.builds(

@@ -122,6 +122,16 @@ def test_a_live_lock_is_named(monkeypatch):
         loop.run_for(1)
 
 
+def test_many_callbacks_are_no_live_lock_while_time_passes(monkeypatch):
+    monkeypatch.setattr(loop_module, "_ROUNDS_WITHOUT_TIME", 100)
+    loop = VirtualLoop()
+    seen = []
+    for when in range(300):
+        loop.call_at(when, lambda when=when: seen.append(when))
+    loop.run_for(300)
+    assert len(seen) == 300
+
+
 def test_pollers_are_asked_before_time_passes():
     loop = VirtualLoop()
     moments, work = [], [True, True, False]

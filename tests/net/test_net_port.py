@@ -220,6 +220,20 @@ def test_unplugging_counts_what_was_queued(loop, pair):
     assert receiver.frames == [b"1"]
 
 
+def test_a_port_that_was_unplugged_while_busy_is_free_again(loop, pair):
+    sender, receiver = pair
+    receiver.busy = True
+    sender.send(b"0")
+    loop.run_for(0)
+    sender.disconnect()
+    receiver.busy = False
+    connect(sender, receiver.port)
+    assert not sender.busy
+    sender.send(b"1")
+    loop.run_for(0)
+    assert receiver.frames == [b"1"]
+
+
 def test_only_free_ports_connect(loop, pair):
     sender, _ = pair
     with pytest.raises(LocalError, match="already connected to b; join more than two with a hub"):
