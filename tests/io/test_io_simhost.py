@@ -216,6 +216,16 @@ def test_a_reader_who_comes_after_close_is_told(host):
         assert refused(client.recv) == errno.EBADF
 
 
+def test_nothing_is_told_after_close(host, loop):
+    with host.tcp_listen("127.0.0.1", 80) as listener, host.tcp_connect("127.0.0.1", 80) as client:
+        told = []
+        client.socket.on_change = lambda: told.append(True)
+        listener.accept().send(b"x")
+        client.close()
+        loop.run_for(0)
+        assert told == []
+
+
 def test_connections_wait_for_accept_up_to_the_backlog(host, loop):
     listener = host.open_listener(endpoint("127.0.0.1", 80))
     clients = [host.open_stream(endpoint("127.0.0.1", 80)) for _ in range(130)]
