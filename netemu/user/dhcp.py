@@ -223,8 +223,8 @@ class DhcpServer:
     def _size_limit(self, message: Dhcpv4) -> int:
         """Octets of message that the client takes, and one datagram to it holds."""
         size = message.options.get(DhcpOption.MAXIMUM_DHCP_MESSAGE_SIZE, b"")
-        taken = min(int.from_bytes(size, "big"), self._options.mtu)
-        return max(taken, _MINIMUM_DATAGRAM) - _HEADERS
+        taken = max(int.from_bytes(size, "big"), _MINIMUM_DATAGRAM)
+        return min(taken, self._options.mtu) - _HEADERS
 
     def _with_options(self, reply: Dhcpv4, options: dict[int, bytes], limit: int) -> Dhcpv4:
         for code, value in options.items():

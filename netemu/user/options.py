@@ -45,7 +45,7 @@ NOT_YET: Final = frozenset(
 _DEFAULT_NET: Final = IPv4Network("10.0.2.0/24")
 _DEFAULT_HOSTS: Final = {"host": 0x0202, "dns": 0x0203, "dhcpstart": 0x020F}  # or-ed to net (net_slirp_init)
 _SMB_HOST: Final = 0x0204
-_MTU: Final = range(68, 65521 + 1)  # RFC 791 3.1 (every module forwards 68 octets); libslirp's IF_MTU_MAX
+_MTU: Final = range(576, 65521 + 1)  # what every host takes (RFC 1122 3.3.2), a DHCP message needs; libslirp's IF_MTU_MAX
 _LEASE_TIME: Final = range(1, 0xFFFFFFFF)  # 0xffffffff would be for ever (RFC 2131 3.3)
 _PREFIX_LENGTHS: Final = range(4, 30 + 1)  # QEMU takes 4 to 32, but gateway, DNS server and a guest need a /29 or a /30
 _TEXT_LIMIT: Final = 255  # octets in one DHCP option (RFC 2132 2)
@@ -71,7 +71,7 @@ class UserOptions:
     `dhcpstart`: the first of 16 leased addresses. 0.0.0.0 stands for the default in `net`, and is replaced by it.
     `restrict`: guests reach the gateway's services and forwarded connections, nothing else.
     `hostname`, `domainname`, `dnssearch`: DHCP options 12, 15 and 119. `hostfwd`: rules, `[tcp|udp]:[addr]:port-[addr]:port`.
-    `mtu`: octets of the largest datagram sent to guests, 68..65521. `lease_time`: seconds, 1..4294967294.
+    `mtu`: octets of the largest datagram sent to guests, 576..65521. `lease_time`: seconds, 1..4294967294.
     """
 
     net: IPv4Network = _DEFAULT_NET

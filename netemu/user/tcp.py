@@ -105,7 +105,7 @@ class TcpNat:
 
     def __init__(self, realm: Realm) -> None:
         self._realm = realm
-        mss = max(realm.options.mtu - MINIMUM_HEADER_LENGTH - TCP_HEADER_LENGTH, 48)
+        mss = realm.options.mtu - MINIMUM_HEADER_LENGTH - TCP_HEADER_LENGTH
         self._config = TcpConfig(mss=mss, keepalive_idle_ns=_KEEPALIVE_IDLE)
         self._flows: dict[_Key, _Flow] = {}
         self._half_open: dict[_Flow, None] = {}  # the oldest first

@@ -175,6 +175,14 @@ def test_the_mtu_is_kept_to() -> None:
     assert max(sizes) <= 576
 
 
+def test_identifications_are_counted_and_wrap() -> None:
+    lab = Lab()
+    lab.network._lan._identification = 0xFFFE
+    for _ in range(3):
+        lab.echo(GATEWAY)
+    assert [seen.ip.identification for seen in lab.take() if seen.ip] == [0xFFFF, 0, 1]
+
+
 def test_a_datagram_that_never_gets_whole_is_reported() -> None:
     lab = Lab()
     lab.echo(GATEWAY)

@@ -6,10 +6,14 @@ from ipaddress import IPv4Address
 import pytest
 from user_driver import DNS, GATEWAY, GUEST, SERVER, SMB, Lab, unreachable
 
+from netemu.errors import HostError
 from netemu.io.simsockets import SimStream
+from netemu.net.sockets import StreamSocket
 from netemu.user.options import UserOptions
 from netemu.wire.address import Endpoint
-from netemu.wire.ipv4 import IPv4
+from netemu.wire.arp import ArpOperation
+from netemu.wire.icmpv4 import Icmpv4
+from netemu.wire.ipv4 import IPv4, Protocol
 from netemu.wire.tcp import ACK, FIN, PSH, RST, SYN, Tcp, TcpOptions
 
 FAR = IPv4Address("203.0.113.9")
@@ -284,20 +288,51 @@ def test_half_open_connections_are_bounded() -> None:
     assert sum(isinstance(stream, SimStream) for stream in lab.host.tcp_ports) == 128  # the host's sockets went with them
 
 
-def test_the_table_is_bounded() -> None:
+def test_the_table_is_bounded_and_only_time_wait_gives_way() -> None:
     lab = Lab()
-    lab.host.echo_server(SERVER, 80)
-    for port in range(1, 1100):
+    lab.arp(ArpOperation.REQUEST, GATEWAY)
+    lab.take()
+    servers: list[StreamSocket] = []
+    lab.host.tcp_listen(SERVER, 80).serve(servers.append)
+    for port in range(1, 1027):
         lab.tcp(SERVER, syn(source_port=port))
-        answer = lab.take()
-        if port == 1:
-            answer = [seen for seen in answer if seen.tcp]
-        if answer:
-            assert answer[0].tcp is not None
-            lab.tcp(SERVER, Tcp(port, 80, ISS + 1, answer[0].tcp.sequence + 1, ACK, 65_535))
+        for seen in lab.take():
+            assert seen.tcp is not None
+            lab.tcp(SERVER, Tcp(port, 80, ISS + 1, seen.tcp.sequence + 1, ACK, 65_535))
+            last = seen.tcp.sequence + 2
     lab.run()
     assert len(lab.network.flows()) == 1024
-    assert lab.counters["tcp-table-full"] == 1099 - 1024
+    assert lab.counters["tcp-table-full"] == 2
+    servers[1023].close()
+    lab.run()
+    lab.tcp(SERVER, Tcp(1024, 80, ISS + 1, last, ACK | FIN, 65_535))
+    lab.take()
+    assert [flow.guest.port for flow in lab.network.flows() if flow.state == "TIME-WAIT"] == [1024]
+    lab.tcp(SERVER, syn(source_port=2000))
+    assert lab.one().tcp is not None
+    assert len(lab.network.flows()) == 1024
+    assert {flow.guest.port for flow in lab.network.flows()} == {*range(1, 1024), 2000}
+
+
+def test_a_host_without_descriptors_is_a_reset() -> None:
+    lab = Lab()
+
+    def open_stream(remote: Endpoint, local: Endpoint | None = None) -> SimStream:
+        raise HostError(errno.EMFILE, f"connect to {remote}")
+
+    lab.host.open_stream = open_stream  # type: ignore[method-assign] # a host in trouble
+    lab.tcp(SERVER, syn())
+    is_reset(lab, syn())
+    assert [(refusal.errno, refusal.destination) for refusal in lab.user.refusals] == [(errno.EMFILE, SERVER)]
+    assert lab.counters["tcp-host-failed"] == 1
+
+
+def test_an_error_about_no_connection_is_ignored() -> None:
+    lab = Lab()
+    ours = IPv4(SERVER, GUEST, Protocol.TCP, Tcp(80, 4000, 1, 0, SYN, 0).pack(SERVER, GUEST))
+    lab.ip(lab.packet(SERVER, Protocol.ICMP, Icmpv4.unreachable(3, ours.pack()).pack()))
+    assert lab.take() == []
+    assert lab.counters["icmp-ignored"] == 1
 
 
 def test_a_guest_that_vanished_is_noticed() -> None:
@@ -312,6 +347,8 @@ def test_closing_resets_the_hosts_connections() -> None:
     talk.lab.user.close()
     talk.lab.run()
     assert talk.server.socket.error == errno.ECONNRESET
+    assert talk.lab.network.flows() == ()
+    assert talk.lab.network.deadline() is None
 
 
 def test_a_closed_connections_ports_serve_again() -> None:
