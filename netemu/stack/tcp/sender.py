@@ -390,7 +390,7 @@ class Sender:
     def _retransmission_timeout(self) -> None:
         self._counters["timeouts"] += 1
         self.rtt.back_off()
-        self.congestion.timed_out(self.outstanding, again=self.attempts > 0)
+        self.congestion.timed_out(self.outstanding)
         self.attempts += 1
         self._timed = None
         self._duplicates = 0

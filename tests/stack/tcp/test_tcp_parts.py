@@ -252,11 +252,9 @@ class TestCongestion:
         control = self.control()
         control.loss_detected(10_000)
         assert (control.window, control.threshold) == (5000, 5000)
-        control.timed_out(8000, again=False)
+        control.timed_out(8000)
         assert (control.window, control.threshold) == (1000, 4000)
-        control.timed_out(1000, again=True)
-        assert control.threshold == 4000
-        control.timed_out(1000, again=False)
+        control.timed_out(1000)
         assert control.threshold == 2000
 
 

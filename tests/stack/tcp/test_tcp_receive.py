@@ -86,6 +86,12 @@ class TestAcknowledgments:
         assert script.host.sink.read() == FULL + b"end"
         assert script.host.sink.eof
 
+    def test_a_bare_fin_out_of_order_is_answered_at_once(self):
+        script = receiver()
+        assert [segment.acknowledgment for segment in script.give(ACK | FIN, 5004, 1001)] == [5001]
+        script.give(ACK, 5001, 1001, b"abc")
+        assert script.state is State.CLOSE_WAIT
+
     def test_text_after_the_fin_is_not_delivered(self):
         script = receiver()
         script.give(ACK, 5011, 1001, b"beyond")

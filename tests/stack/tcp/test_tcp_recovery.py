@@ -369,6 +369,13 @@ class TestKeepAlive:
             script.give(ACK, 5001, FIRST)
         assert script.state is State.ESTABLISHED
 
+    def test_no_probe_while_data_is_outstanding(self):
+        script = Script(self.CONFIG).established()
+        script.write(b"x")
+        script.wait(150 * SECOND)
+        assert script.connection.counters["keepalive_probes"] == 0
+        assert script.state is State.ESTABLISHED
+
     def test_off_by_default(self):
         script = Script(PLAIN).established()
         assert script.connection.deadline() is None
