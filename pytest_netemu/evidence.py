@@ -82,7 +82,6 @@ class Evidence:
 
     def close(self) -> None:
         """Close what is still open; a leak fails the test's teardown, naming what leaked."""
-        __tracebackhide__ = True
         for network in list(self._open):
             network.close()
         if self._before is None:

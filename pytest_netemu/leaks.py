@@ -18,6 +18,7 @@ __all__ = ["Picture", "leaks_since", "take_picture"]
 _GRACE: Final = 2.0  # seconds
 _PAUSE: Final = 0.02
 _SELF: Final = Path("/proc/self")
+_KEPT: Final = "/memfd:netemu-initramfs"  # made for the first guest that boots, and shared by all (netemu.guest.initramfs)
 
 
 Picture: TypeAlias = dict[tuple[str, str], str]
@@ -50,6 +51,8 @@ def _descriptors() -> Picture:
             target = os.readlink(_SELF / "fd" / number)
         except OSError:
             continue  # the descriptor of this very listing
+        if target.startswith(_KEPT):
+            continue
         what = "network namespace held by descriptor" if target.startswith("net:[") else "descriptor"
         found["fd", f"{number} {target}"] = f"{what} {number} ({target})"
     return found
