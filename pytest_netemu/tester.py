@@ -294,9 +294,11 @@ class Tester:
         """The acknowledgement of a lease taken in four messages."""
         __tracebackhide__ = True
         offer = self.exchange_dhcp(DhcpMessageType.DISCOVER, DhcpMessageType.OFFER, options, mac=mac)[Dhcpv4]
+        if offer.server_identifier is None:
+            raise AssertionError("the offer names no server, so no client could choose it")
         choice: dict[int, bytes] = {
             DhcpOption.REQUESTED_IP_ADDRESS: offer.yiaddr.packed,
-            DhcpOption.SERVER_IDENTIFIER: offer.options[DhcpOption.SERVER_IDENTIFIER],
+            DhcpOption.SERVER_IDENTIFIER: offer.server_identifier.packed,
         }
         return self.exchange_dhcp(DhcpMessageType.REQUEST, DhcpMessageType.ACK, {**(options or {}), **choice}, mac=mac)[Dhcpv4]
 

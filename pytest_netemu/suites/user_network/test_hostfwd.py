@@ -22,6 +22,7 @@ pytestmark = pytest.mark.netemu_requires("hostfwd.runtime")
 @pytest.mark.netemu_requires("dhcp4", "hostfwd.tcp", "tcp.listen")
 def test_tcp_is_forwarded(netemu_backend: UserBackend, netemu_guest: Guest) -> None:
     forward = netemu_backend.add_hostfwd("tcp:127.0.0.1:0-:80")
+    assert forward.guest.port == 80
     netemu_guest.dhcp4()
     assert_hostfwd(forward, netemu_guest, netemu_backend.host)
 
@@ -30,6 +31,7 @@ def test_tcp_is_forwarded(netemu_backend: UserBackend, netemu_guest: Guest) -> N
 @pytest.mark.netemu_requires("dhcp4", "hostfwd.udp", "udp")
 def test_udp_is_forwarded(netemu_backend: UserBackend, netemu_guest: Guest) -> None:
     forward = netemu_backend.add_hostfwd("udp:127.0.0.1:0-:69")
+    assert forward.guest.port == 69
     netemu_guest.dhcp4()
     assert_hostfwd(forward, netemu_guest, netemu_backend.host)
 

@@ -1,0 +1,25 @@
+"""The mutants: what is broken, and which requirements' checks must notice. Names have no hyphen: node ids are split there."""
+
+from __future__ import annotations
+
+from mutants_dhcp import DHCP_CLIENT, DHCP_SERVER
+from mutants_ip import ARP, FRAGMENTS, ICMP, IPV4, UDP
+from mutants_services import FORWARDS, NAMES, OPTIONS, PING
+from mutants_tcp import TCP_CLOSE, TCP_DATA, TCP_HANDSHAKE
+
+MUTANTS = (
+    *ARP,
+    *IPV4,
+    *ICMP,
+    *FRAGMENTS,
+    *UDP,
+    *TCP_HANDSHAKE,
+    *TCP_DATA,
+    *TCP_CLOSE,
+    *DHCP_SERVER,
+    *DHCP_CLIENT,
+    *NAMES,
+    *FORWARDS,
+    *PING,
+    *OPTIONS,
+)
