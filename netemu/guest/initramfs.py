@@ -1,7 +1,7 @@
 """The first file system of a real guest: BusyBox and three small files, made here and never written to a disk.
 
-`build` is a pure function of the busybox program, so equal programs give equal archives. `open_initramfs` gives the archive as a
-file in memory (memfd_create(2)), made once a process: a guest opens it as /dev/fd/N, which works where no directory can be written.
+`build` is a pure function of the busybox program, so equal programs give equal archives; one is kept. `open_initramfs` gives the
+archive as a file in memory (memfd_create(2)): a guest opens it as /dev/fd/N, which works where no directory can be written.
 
 The guest's /init mounts what /etc/fstab says, opens a second console for the agent and keeps it open (User-mode Linux closes
 its descriptor with the last reader), says `READY`, and then is a shell without a prompt: it evaluates one line of console 0
@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 from netemu.guest import udhcpc
 from netemu.guest.busybox import applets
@@ -50,6 +51,7 @@ poweroff -f
 """
 
 
+@functools.cache
 def build(busybox: Path) -> bytes:
     """The archive. `busybox` is a static program."""
     links = (symlink(name, f"/{_BUSYBOX}") for name in applets(busybox) if name not in _LEFT_OUT)
@@ -70,10 +72,9 @@ def _mount_points() -> list[Entry]:
     return [directory(name.strip("/")) for name in ("/proc", "/sys", "/tmp", HOST_ROOT)]
 
 
-@functools.cache
-def open_initramfs(busybox: Path) -> int:
-    """The archive as a file in memory. The descriptor stays open as long as the process; a child inherits it if told to."""
-    fd = os.memfd_create("netemu-initramfs", os.MFD_CLOEXEC)
-    with os.fdopen(fd, "wb", closefd=False) as memory:
-        memory.write(build(busybox))
-    return fd
+def open_initramfs(busybox: Path) -> BinaryIO:
+    """The archive as a file in memory, the caller's to close once the guest has inherited it."""
+    memory = os.fdopen(os.memfd_create("netemu-initramfs", os.MFD_CLOEXEC), "wb")
+    memory.write(build(busybox))
+    memory.flush()
+    return memory

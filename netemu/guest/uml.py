@@ -109,19 +109,19 @@ class UmlGuest(LinuxGuest):
         arguments = [
             kernel,
             f"mem={memory}M",
-            f"initrd=/dev/fd/{initramfs}",
+            f"initrd=/dev/fd/{initramfs.fileno()}",
             f"uml_dir={self._directory}",
             f"con1=fd:{channel.fileno()},fd:{channel.fileno()}",
             f"{_INTERFACE}:transport=fd,fd={wire.fileno()},mac={mac}",
             *_FIXED_PARAMETERS,
             *parameters,
         ]
-        with console, channel, wire:
+        with console, channel, wire, initramfs:
             self._process = ProcessGroup(
                 arguments,
                 stdin=console.fileno(),
                 output=console.fileno(),
-                pass_fds=(channel.fileno(), wire.fileno(), initramfs),
+                pass_fds=(channel.fileno(), wire.fileno(), initramfs.fileno()),
                 environment={"TMPDIR": _memory_directory(), "HOME": self._directory, "PATH": os.defpath},
             )
         with loop:
