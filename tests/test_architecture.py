@@ -11,8 +11,8 @@ ROOT = Path(netemu.__file__).parent
 ROOMS = ["wire", "net", "stack", "io", "user", "virtio", "vhost_user", "bus", "nic", "driver", "peers", "netdev", "guest"]
 EVERYWHERE = {"errors"}  # no room: the kinds of error are everybody's
 TOP = {"network", "bench", "cli", "platform", "__init__", "__main__"}  # may import every room
-SYSTEM = {"asyncio", "ctypes", "fcntl", "mmap", "os", "random", "select", "selectors", "signal", "socket", "subprocess", "threading"}
-SYSTEM |= {"time"}
+SYSTEM = {"asyncio", "ctypes", "fcntl", "mmap", "os", "random", "select", "selectors", "signal", "socket"}
+SYSTEM |= {"subprocess", "threading", "time"}
 SYSTEM_ROOMS = {"io", "peers", "guest", "netdev"}  # netdev and guest start programs; the rest is sans-IO
 HEAVY = {"scapy", "pyroute2", "hypothesis", "pexpect", "rich", "jinja2", "qemu"}
 
