@@ -33,7 +33,7 @@ from pytest_netemu.suites import SUITE_VERSION
 __all__ = ["ConformanceRecorder", "claims", "write_views"]
 
 _UNSUPPORTED: Final = "unsupported: "  # how the skips of `pytest_netemu.matrix` for a missing capability begin
-_NO_EVIDENCE: Final = {"networks": [], "ladder": None, "seed": 0, "determinism": "wall"}
+_NO_EVIDENCE: Final[dict[str, Any]] = {"networks": [], "ladder": None, "seed": 0, "determinism": "wall"}
 _SUITES: Final = "pytest_netemu/suites/"
 
 
