@@ -107,8 +107,11 @@ def requirements(item: pytest.Item) -> list[str]:
     from netemu.guest.protocol import CAPABILITIES
     from netemu.netdev.protocol import BACKEND_CAPABILITIES
 
-    cell = cell_of(item)
-    askable = {*(CAPABILITIES if cell.guests else ()), *(BACKEND_CAPABILITIES if cell.backend else ())}
+    used = set(getattr(item, "fixturenames", ()))
+    askable = {
+        *(CAPABILITIES if used & {"netemu_guest", *_FACTORIES} else ()),
+        *(BACKEND_CAPABILITIES if "netemu_backend" in used else ()),
+    }
     for name in wanted:
         if name not in askable:
             kind = "guest" if name in CAPABILITIES else "backend"

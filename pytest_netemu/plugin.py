@@ -65,6 +65,11 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    try:
+        markers.check(metafunc.definition)
+        matrix.requirements(metafunc.definition)
+    except pytest.UsageError as error:  # as an error of this file it crosses from xdist's workers, and the others are seen too
+        raise pytest.Collector.CollectError(str(error)) from None
     matrix.parametrize(metafunc)
 
 

@@ -103,11 +103,29 @@ class TestMarks:
             ('netemu_requires("dhcp4")', "*'dhcp4') is about a guest, and this test has none in its cell; let it use netemu_guest"),
         ],
     )
-    def test_a_mark_given_wrongly_is_a_usage_error(self, pytester, mark, words):
+    def test_a_mark_given_wrongly_is_an_error_of_its_file(self, pytester, mark, words):
         pytester.makepyfile(f"import pytest\n@pytest.mark.{mark}\ndef test_it(): pass")
         result = pytester.runpytest()
+        assert result.ret == pytest.ExitCode.INTERRUPTED
+        result.stdout.fnmatch_lines(["*ERROR collecting *", f"*::test_it: @pytest.mark.netemu_*{words}*"])
+
+    def test_a_mark_given_wrongly_to_a_parameter_is_a_usage_error(self, pytester):
+        pytester.makepyfile(
+            """
+            import pytest
+
+            @pytest.mark.parametrize("x", [pytest.param(1, marks=pytest.mark.netemu_clock("atomic"))])
+            def test_it(x): pass
+            """
+        )
+        result = pytester.runpytest()
         assert result.ret == pytest.ExitCode.USAGE_ERROR
-        result.stderr.fnmatch_lines([f"ERROR: *::test_it: @pytest.mark.netemu_*{words}*"])
+        result.stderr.fnmatch_lines(["ERROR: *::test_it[[]1]: @pytest.mark.netemu_clock: clock 'atomic' was given*"])
+
+    def test_a_mark_given_wrongly_is_seen_under_xdist(self, pytester):
+        pytester.makepyfile("import pytest\n@pytest.mark.netemu_clock('atomic')\ndef test_it(): pass")
+        result = pytester.runpytest_subprocess("-n1", "-p", "no:hypothesispytest")
+        result.stdout.fnmatch_lines(["*ERROR collecting *", "*::test_it: @pytest.mark.netemu_clock: clock 'atomic' was given*"])
 
     def test_marks_are_documented(self, pytester):
         text = pytester.runpytest("--markers").stdout.str()
