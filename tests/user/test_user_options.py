@@ -37,6 +37,12 @@ def test_net_as_qemu_reads_it(net: str, network: str, host: str, dhcpstart: str)
     assert (str(options.net), str(options.host), str(options.dhcpstart)) == (network, host, dhcpstart)
 
 
+@pytest.mark.parametrize(("net", "network"), [("192.0.2.16", "192.0.2.16/28"), ("224.0.0.16", "224.0.0.0/24")])
+def test_qemus_masks_for_the_other_classes(net: str, network: str) -> None:
+    options = UserOptions.from_pairs([("net", net), ("dhcpstart", str(IPv4Address(net) + 5))])
+    assert str(options.net) == network
+
+
 def test_a_small_net_needs_a_first_address() -> None:
     with pytest.raises(LocalError, match="give dhcpstart="):
         UserOptions.from_pairs([("net", "192.0.2.16/28")])
