@@ -1,7 +1,7 @@
 """Verdicts: the closed list of outcomes, and how an observation of a requirement becomes one of them.
 
 An `AssertionError` (or `pytest.fail`) is an observation: the implementation did not do what the sentence says. So is a
-blocking helper's timeout (it kept silent) and an errno by which a network refuses a connection. Every other exception is
+blocking helper's timeout (it kept silent), a `PeerError` (it died) and an errno by which a network refuses a connection. Every other exception is
 the harness's fault and is `error`, which is never taken for a failure. What an observation means depends on the sentence:
 breaking a MUST (or a descriptive sentence) is `fail`, not following a SHOULD is `nonstrict`, and a MAY is only reported.
 """
@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from netemu.errors import HostError, NetemuTimeoutError
+from netemu.errors import HostError, NetemuTimeoutError, PeerError
 
 __all__ = ["BAD", "OUTCOMES", "Inconclusive", "Outcome", "Verdict", "judge", "observed"]
 
@@ -68,7 +68,7 @@ def observed(error: BaseException) -> bool:
     """`error` speaks about the implementation under test, not about the harness."""
     if isinstance(error, HostError):
         return error.errno in _REFUSALS
-    return isinstance(error, (AssertionError, NetemuTimeoutError, pytest.fail.Exception))
+    return isinstance(error, (AssertionError, NetemuTimeoutError, PeerError, pytest.fail.Exception))
 
 
 def judge(level: str, error: BaseException | None) -> Verdict:

@@ -4,12 +4,13 @@ import errno
 
 import pytest
 
-from netemu.errors import HostError, LocalError, NetemuTimeoutError
+from netemu.errors import HostError, LocalError, NetemuTimeoutError, PeerError
 from pytest_netemu.outcomes import OUTCOMES, Inconclusive, judge
 
 OBSERVATIONS = [
     AssertionError("no answer"),
     NetemuTimeoutError("no answer"),
+    PeerError("it died: no answer"),
     HostError(errno.ECONNREFUSED, "no answer"),
     pytest.fail.Exception("no answer"),
 ]
