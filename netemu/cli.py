@@ -1,4 +1,4 @@
-"""The command line: `netemu conformance`, `netemu bench` and `netemu doctor`.
+"""The command line: `netemu conformance`, `netemu report`, `netemu bench` and `netemu doctor`.
 
 Exit status: 0 where all is well; 1 where a requirement is broken or the harness broke; 2 for wrong use, with one sentence on
 standard error.
@@ -153,6 +153,24 @@ def _print_verdicts(done: Run) -> None:
     console.print(f"report: {done.out / 'index.html'}", soft_wrap=True)
 
 
+# report
+
+
+def _define_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("out", type=Path, metavar="DIR", help="the directory with the run's events.jsonl")
+
+
+def _report(chosen: argparse.Namespace) -> int:
+    from pytest_netemu.report.recorder import write_views
+
+    events = chosen.out / "events.jsonl"
+    if not events.is_file():
+        raise LocalError(f"{chosen.out} has no events.jsonl; give the directory that a run was told to write to")
+    write_views(events)
+    print(f"report: {chosen.out / 'index.html'}")
+    return _OK
+
+
 # bench
 
 
@@ -209,6 +227,7 @@ def _doctor(chosen: argparse.Namespace) -> int:
 
 _COMMANDS: Final[tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]], ...]] = (
     ("conformance", "judge implementations against the documents, and write a report", _define_conformance, _conformance),
+    ("report", "write the report of a run again, also of one that did not end", _define_report, _report),
     ("bench", "measure netemu on this machine", _define_bench, _bench),
     ("doctor", "say what this machine can do for netemu, and how to get the rest", _define_doctor, _doctor),
 )

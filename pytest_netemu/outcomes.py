@@ -1,9 +1,10 @@
 """Verdicts: the closed list of outcomes, and how an observation of a requirement becomes one of them.
 
 An `AssertionError` (or `pytest.fail`) is an observation: the implementation did not do what the sentence says. So is a
-blocking helper's timeout (it kept silent), a `PeerError` (it died) and an errno by which a network refuses a connection. Every other exception is
-the harness's fault and is `error`, which is never taken for a failure. What an observation means depends on the sentence:
-breaking a MUST (or a descriptive sentence) is `fail`, not following a SHOULD is `nonstrict`, and a MAY is only reported.
+blocking helper's timeout (it kept silent), a `PeerError` (it died) and an errno by which a network refuses a connection.
+Every other exception is the harness's fault and is `error`, which is never taken for a failure. What an observation means
+depends on the sentence: breaking a MUST (or a descriptive sentence) is `fail`, not following a SHOULD is `nonstrict`, and a
+MAY is only reported.
 """
 
 from __future__ import annotations

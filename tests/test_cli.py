@@ -36,6 +36,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
         (["conformance", "--colour"], "unrecognized arguments: --colour"),
         (["bench", "speed"], "bench 'speed' is not one of fixture, tcp, suite"),
         (["bench", "fixture", "--runs", "0"], "--runs 0: one run or more is needed"),
+        (["report", "nowhere"], "nowhere has no events.jsonl"),
         (["sing"], "invalid choice: 'sing'"),
         ([], "the following arguments are required: COMMAND"),
         *((["conformance", "--wall", name], "has no suite yet") for name, wall in WALLS.items() if not wall.package),
@@ -119,6 +120,19 @@ def test_the_list_runs_nothing(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert lines[0].split() == ["rfc768/fields/01", "descriptive", "test_no_checksum_is_accepted"]
     assert len(lines) == 5
     assert not list(tmp_path.iterdir())
+
+
+# report
+
+
+def test_a_run_that_did_not_end_has_a_report(
+    done: tuple[subprocess.CompletedProcess[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    lines = (done[1] / "events.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "events.jsonl").write_text("".join(lines[:-2]) + lines[-2][:40])
+    status, out, _ = said(capsys, "report", str(tmp_path))
+    assert (status, out) == (0, f"report: {tmp_path / 'index.html'}\n")
+    assert "this run did not end" in (tmp_path / "index.html").read_text()
 
 
 # bench
