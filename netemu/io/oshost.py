@@ -10,6 +10,7 @@ Both serve under a virtual loop too; see `netemu.io.watcher` for what that promi
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -127,7 +128,8 @@ class NetnsHost(OsHost):
     """Real sockets in `namespace`, whose `lo` gets `addresses`. The namespace is its maker's to close.
 
     `nameservers` is what `nameservers()` ends with, behind the servers of `dns_server`; both are written into the
-    namespace's /etc/resolv.conf, for C libraries that run inside.
+    namespace's /etc/resolv.conf, for C libraries that run inside. `groups` are the group ids of the process that opens its
+    sockets, this one unless said otherwise: what ping_group_range is about.
     """
 
     def __init__(
@@ -141,6 +143,7 @@ class NetnsHost(OsHost):
     ) -> None:
         super().__init__(loop, name=name, open_in=namespace.call)
         self.namespace = namespace
+        self.groups = (os.getegid(), *os.getgroups())
         self._has_blackhole = False
         self._configured = [endpoint(server, _DNS_PORT) for server in nameservers]
         for address in addresses:

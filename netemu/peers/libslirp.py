@@ -31,7 +31,7 @@ from netemu.net.clock import MILLISECOND
 from netemu.net.loop import Loop, Timer
 from netemu.net.port import Frame, Port
 from netemu.peers import libslirp_abi as abi
-from netemu.peers.libslirp_child import ADD_FORWARD, FRAME, HEADER, IDLE, LARGEST, NEW, REMOVE_FORWARD, TURN
+from netemu.peers.libslirp_child import ADD_FORWARD, FRAME, HEADER, IDLE, LARGEST, NEW, NOBODY, REMOVE_FORWARD, TURN
 from netemu.user.forward import Forward, parse_forward
 from netemu.user.options import UserOptions
 from netemu.wire.address import Endpoint
@@ -92,16 +92,16 @@ class LibslirpBackend:
         self.counters: Counter[str] = Counter()
         self._loop = loop
         self._namespace = Namespace(id)
-        self.host: Host = NetnsHost(loop, self._namespace)
+        host = NetnsHost(loop, self._namespace)
+        host.groups = (NOBODY,)
+        self.host: Host = host
         self.port = Port(loop, id, self._receive)
         self._timer: Timer | None = None
         self._watcher = FdWatcher(loop)
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             command = [sys.executable, "-m", "netemu.peers.libslirp_child", str(theirs.fileno())]
-            self._process = self._namespace.call(
-                subprocess.Popen, command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()]
-            )
+            self._process = self._namespace.call(subprocess.Popen, command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
         _, (self._ready,), _, _ = socket.recv_fds(self._control, HEADER.size, 1)
         self._watcher.watch(self._ready, READABLE, lambda _events: self._turn())
         if not self._ask(NEW, _settings(options)):
@@ -132,7 +132,8 @@ class LibslirpBackend:
             raise self._obituary(operation, body)
         answer = json.loads(message[HEADER.size :])
         self.counters.update(answer["errors"])
-        self._watcher.expect()
+        if operation != TURN:  # it was given something, and may have given the kernel something that comes back
+            self._watcher.expect()
         self._rest(answer["timeout"])
         return int(answer["result"] or 0)
 
@@ -151,7 +152,8 @@ class LibslirpBackend:
     def add_hostfwd(self, rule: str) -> Forward:
         """Forward a host port: QEMU's grammar, with 127.0.0.1 for no host address."""
         asked = parse_forward(rule, self.net, self.dhcpstart)
-        port = self._ask(ADD_FORWARD, _rule(asked))
+        with self._loop:
+            port = self._ask(ADD_FORWARD, _rule(asked))
         if port <= 0:
             raise HostError(-port or errno.EADDRINUSE, f"hostfwd {rule}")
         forward = Forward(asked.protocol, Endpoint(asked.host.address, port), asked.guest)
@@ -162,7 +164,8 @@ class LibslirpBackend:
         """Stop listening; connections that are open stay."""
         if forward not in self.forwards:
             raise LocalError(f"{forward} is not forwarded here: {', '.join(map(str, self.forwards)) or 'nothing is'}")
-        self._ask(REMOVE_FORWARD, _rule(forward))
+        with self._loop:
+            self._ask(REMOVE_FORWARD, _rule(forward))
         self.forwards = tuple(other for other in self.forwards if other != forward)
 
     def close(self) -> None:

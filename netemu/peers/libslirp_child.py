@@ -24,12 +24,13 @@ from typing import Final
 
 from netemu.peers import libslirp_abi as abi
 
-__all__ = ["ADD_FORWARD", "DONE", "FRAME", "HEADER", "IDLE", "LARGEST", "NEW", "REMOVE_FORWARD", "TURN", "main"]
+__all__ = ["ADD_FORWARD", "DONE", "FRAME", "HEADER", "IDLE", "LARGEST", "NEW", "NOBODY", "REMOVE_FORWARD", "TURN", "main"]
 
 NEW, FRAME, TURN, ADD_FORWARD, REMOVE_FORWARD, DONE = range(6)
 HEADER: Final = struct.Struct("!Bq")  # operation, time
 LARGEST: Final = 70_000  # octets of a message: a frame of 64 KB and some JSON
 
+NOBODY: Final = 65_534  # uid and gid of the process
 IDLE: Final = 1000  # ms: what slirp_pollfds_fill leaves of this timeout when it waits for nothing
 
 # libslirp's event bits and epoll's. What is asked for is a subset of what may be reported.
@@ -195,8 +196,16 @@ def _translate_back(events: int, table: tuple[tuple[int, int], ...]) -> int:
     return sum(ours for ours, theirs in table if events & theirs)
 
 
+def _become_nobody() -> None:
+    """QEMU rarely runs as root, and with privileges libslirp would ping over raw sockets whatever ping_group_range says."""
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+
+
 def main() -> None:
     """Serve until the socket's other end is closed."""
+    _become_nobody()
     with socket.socket(fileno=int(sys.argv[1])) as control:
         _Servant(control).serve()
     os._exit(0)  # libslirp's sockets go with the process; its own clean-up has nothing to add

@@ -7,7 +7,6 @@ silent" (and an error that says something else) is not.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, cast
@@ -59,6 +58,8 @@ class PingVerdict:
 
 
 class _Settable(Protocol):
+    @property
+    def groups(self) -> tuple[int, ...]: ...
     def set_ping_group_range(self, low: int, high: int) -> None: ...
 
 
@@ -71,12 +72,11 @@ class PingGroupRange:
     def __init__(self, host: object, recorded: Callable[[], int | None] = lambda: None) -> None:
         self._host = _settable(host)
         self._recorded = recorded
-        self._groups: tuple[int, ...] = getattr(host, "groups", None) or (os.getegid(), *os.getgroups())
 
     @property
     def members(self) -> tuple[int, ...]:
-        """The groups that the host's process is in."""
-        return self._groups
+        """The groups of the process that runs the user network."""
+        return self._host.groups
 
     def set(self, low: int, high: int) -> None:
         """Grant ping sockets to groups `low` to `high`; nobody if `low` is the larger."""
@@ -120,9 +120,8 @@ class PingGroupRange:
 
 
 def _settable(host: object) -> _Settable:
-    for candidate in (host, getattr(host, "namespace", None)):
-        if hasattr(candidate, "set_ping_group_range"):
-            return cast("_Settable", candidate)
+    if hasattr(host, "set_ping_group_range"):
+        return cast("_Settable", host)
     raise LocalError(
         f"{type(host).__name__} is this machine itself: its ping_group_range is not the test's to set; use a SimHost or a NetnsHost"
     )
