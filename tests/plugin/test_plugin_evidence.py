@@ -13,8 +13,6 @@ import netemu.network
 from pytest_netemu import fixtures
 from pytest_netemu.evidence import slug
 
-pytest_plugins = ["pytester"]
-LOADED = (hypothesis, netemu)  # here, so that not each of the inner runs, which forget what they import, loads them again
 
 FAILING = """
     import pytest

@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["pytester"]
-
 CHECKS = '''
 import pytest
 from netemu.errors import NetemuTimeoutError
