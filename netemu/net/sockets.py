@@ -180,9 +180,7 @@ class Stream:
         """At least one octet, at most `limit`; b"" when the peer has finished. A reset is a `HostError`."""
         socket = self.socket
         with self._loop:
-            _wait(
-                self._loop, lambda: socket.available() > 0 or socket.eof or socket.error != 0, timeout, f"recv on {self!r}"
-            )
+            _wait(self._loop, lambda: socket.available() > 0 or socket.eof or socket.error != 0, timeout, f"recv on {self!r}")
             count = min(limit, socket.available())
             if not count:
                 self._check("recv")

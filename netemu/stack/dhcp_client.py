@@ -161,9 +161,7 @@ class DhcpClient:
     `dhcp-other-server`, `dhcp-unacceptable` (no address, no lease time, no server).
     """
 
-    def __init__(
-        self, mac: MacAddress, getrandbits: Callable[[int], int], config: DhcpClientConfig | None = None
-    ) -> None:
+    def __init__(self, mac: MacAddress, getrandbits: Callable[[int], int], config: DhcpClientConfig | None = None) -> None:
         self.state = DhcpState.STOPPED
         self.lease: Lease | None = None
         self.counters: Counter[str] = Counter()

@@ -318,9 +318,7 @@ class Ipv4Stack:
         self._complain(packet, lambda quoted: Icmpv4.unreachable(code, quoted), now, broadcast=broadcast)
 
     def _complain(self, packet: IPv4, build: Callable[[bytes], Icmpv4], now: int, *, broadcast: bool = False) -> None:
-        error = error_about(
-            packet, packet.destination, build, broadcast=broadcast, identification=self._next_identification()
-        )
+        error = error_about(packet, packet.destination, build, broadcast=broadcast, identification=self._next_identification())
         if error is None:
             return
         if not self._errors_allowed.take(now):

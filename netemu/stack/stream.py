@@ -68,9 +68,7 @@ class TcpSocket:
         self._touch = touch
         self._outbox = SendBuffer()
         self._inbox = _Inbox()
-        self.connection = TcpConnection(
-            config, local, remote, self._outbox, self._inbox, self.initial_sequence, timestamp_offset
-        )
+        self.connection = TcpConnection(config, local, remote, self._outbox, self._inbox, self.initial_sequence, timestamp_offset)
         self._connected = False
         self._aborting = False
         self._finished = False

@@ -198,9 +198,7 @@ class DhcpServer:
         self._counters["dhcp-nak"] += 1
         return self._reply(message, DhcpMessageType.NAK, ANY_IPV4, {DhcpOption.MESSAGE: text.encode()})
 
-    def _reply(
-        self, message: Dhcpv4, kind: DhcpMessageType, address: IPv4Address, available: dict[int, bytes]
-    ) -> DhcpReply:
+    def _reply(self, message: Dhcpv4, kind: DhcpMessageType, address: IPv4Address, available: dict[int, bytes]) -> DhcpReply:
         head = {
             int(DhcpOption.DHCP_MESSAGE_TYPE): bytes((kind,)),
             int(DhcpOption.SERVER_IDENTIFIER): self._options.host.packed,

@@ -21,9 +21,7 @@ from netemu.wire.address import Endpoint
 
 __all__ = ["Forward", "parse_forward"]
 
-_RULE: Final = re.compile(
-    r"(?P<protocol>[^:]*):(?P<hostaddr>[^:]*):(?P<hostport>[^:-]*)-(?P<guestaddr>[^:]*):(?P<guestport>[^:]*)"
-)
+_RULE: Final = re.compile(r"(?P<protocol>[^:]*):(?P<hostaddr>[^:]*):(?P<hostport>[^:-]*)-(?P<guestaddr>[^:]*):(?P<guestport>[^:]*)")
 _GRAMMAR: Final = "[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport, such as tcp:127.0.0.1:2222-:22 (no hostaddr is 127.0.0.1)"
 _LOOPBACK: Final = IPv4Address("127.0.0.1")
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]*")

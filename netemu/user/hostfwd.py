@@ -152,9 +152,7 @@ class HostForwards:
             self._realm.unreachable(peer.last_reply, error, now)
 
     def flows(self) -> list[Flow]:
-        return [
-            Flow("udp", "active", peer.forward.guest, peer.visible, peer.sent, peer.received) for peer in self._peers
-        ]
+        return [Flow("udp", "active", peer.forward.guest, peer.visible, peer.sent, peer.received) for peer in self._peers]
 
     def deadline(self) -> int | None:
         return self._peers.deadline()

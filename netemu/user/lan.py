@@ -76,9 +76,7 @@ class Lan:
     ) -> None:
         """Send a datagram of our own to the guest that has the address `destination`."""
         identification = self.next_identification()
-        self.send(
-            IPv4(source, destination, protocol, payload, identification=identification, dont_fragment=dont_fragment), now
-        )
+        self.send(IPv4(source, destination, protocol, payload, identification=identification, dont_fragment=dont_fragment), now)
 
     def next_identification(self) -> int:
         """A number that none of the last 65,535 datagrams had (RFC 791 3.2, RFC 6864 4)."""

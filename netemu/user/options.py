@@ -111,9 +111,7 @@ class UserOptions:
             if address in unusable or (must_be_inside and address not in self.net):
                 raise LocalError(f"{name}={address}: an address of a host in {self.net} is needed, so give {name}=")
         if len({self.host, self.dns, self.dhcpstart}) < 3:
-            raise LocalError(
-                f"host={self.host}, dns={self.dns}, dhcpstart={self.dhcpstart}: three different addresses are needed"
-            )
+            raise LocalError(f"host={self.host}, dns={self.dns}, dhcpstart={self.dhcpstart}: three different addresses are needed")
 
     def _check_texts(self) -> None:
         for name in ("hostname", "domainname"):

@@ -296,9 +296,7 @@ class TcpNat:
         self._realm.lan.datagram(remote.address, guest.address, Protocol.TCP, payload, now, dont_fragment=True)
 
     def flows(self) -> list[Flow]:
-        return [
-            Flow("tcp", flow.state, *flow.key, flow.octets.sent, flow.octets.received) for flow in self._flows.values()
-        ]
+        return [Flow("tcp", flow.state, *flow.key, flow.octets.sent, flow.octets.received) for flow in self._flows.values()]
 
     def deadline(self) -> int | None:
         return self._timers.first()

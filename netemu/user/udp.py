@@ -81,9 +81,7 @@ class UdpNat:
             realm.unreachable(quotation, error.errno or 0, now)
 
     def flows(self) -> list[Flow]:
-        return [
-            Flow("udp", "active", mapping.guest, None, mapping.sent, mapping.received) for mapping in self._mappings
-        ]
+        return [Flow("udp", "active", mapping.guest, None, mapping.sent, mapping.received) for mapping in self._mappings]
 
     def deadline(self) -> int | None:
         return self._mappings.deadline()

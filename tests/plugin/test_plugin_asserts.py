@@ -15,6 +15,7 @@ from netemu.wire.address import Endpoint
 from pytest_netemu.asserts import Match, assert_dhcp_lease, assert_hostfwd, assert_ping, expect
 from pytest_netemu.outcomes import Inconclusive
 
+LOADED = (hypothesis, netemu)  # here, so that not each of the inner runs, which forget what they import, loads them again
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import netemu.network
 from pytest_netemu import fixtures
 from pytest_netemu.evidence import slug
 
+LOADED = (hypothesis, netemu)  # here, so that not each of the inner runs, which forget what they import, loads them again
 
 FAILING = """
     import pytest

@@ -8,6 +8,7 @@ import pytest
 import netemu.guest.inproc
 import netemu.network
 
+LOADED = (hypothesis, netemu)  # here, so that not each of the inner runs, which forget what they import, loads them again
 
 EMPTY = "def test_nothing(): pass"
 CELL = "def test_cell(netemu_backend, netemu_guest): assert netemu_guest.address is None"

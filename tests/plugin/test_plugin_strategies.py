@@ -16,6 +16,7 @@ from netemu.net.faults import Fault, FaultSchedule
 from netemu.wire.describe import dissect, summarize
 from pytest_netemu.strategies import fault_schedules, frames, regression_test
 
+LOADED = (hypothesis, netemu)  # here, so that not each of the inner runs, which forget what they import, loads them again
 
 FRAGILE = """
     from hypothesis import given, settings

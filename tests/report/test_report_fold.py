@@ -135,7 +135,7 @@ def test_events_survive_a_crash(tmp_path: Path):
 def test_the_page_needs_nothing_from_elsewhere():
     page = html(folded(result("fail"), result("nonstrict", name="rfc0/2/01", test="test_b")))
     assert not re.search(r"<(link|img|iframe)\b|<script[^>]+src|@import|url\(", page)
-    assert page.count("<details class=\"row\"") == 2
+    assert page.count('<details class="row"') == 2
 
 
 def test_the_page_says_why_and_escapes_it():

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-CHECKS = '''
+CHECKS = """
 import pytest
 from netemu.errors import NetemuTimeoutError
 from pytest_netemu.outcomes import Inconclusive
@@ -76,7 +76,7 @@ def broken():
 
 def test_nothing_to_do_with_clauses(netemu_tester):
     pass
-'''
+"""
 
 EXPECTED = {
     "test_pass": "pass",

@@ -232,8 +232,7 @@ def test_a_changed_octet_never_comes_out_mixed(case, data):
     """Every octet comes from a fragment that was sent; two truths about one place give nothing."""
     packet, pieces = case
     forged = [
-        replace(one, payload=bytes((one.payload[0] ^ 1,)) + one.payload[1:]) if data.draw(st.booleans()) else one
-        for one in pieces
+        replace(one, payload=bytes((one.payload[0] ^ 1,)) + one.payload[1:]) if data.draw(st.booleans()) else one for one in pieces
     ]
     contradictory = False
     seen: dict[int, int] = {}

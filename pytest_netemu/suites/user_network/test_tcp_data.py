@@ -29,9 +29,7 @@ def listener(netemu_tester: Tester) -> Iterator[Listener]:
         yield listener
 
 
-def _pair(
-    tester: Tester, listener: Listener, options: TcpOptions = _OPTIONS, *, window: int = _WINDOW
-) -> tuple[TcpPeer, Stream]:
+def _pair(tester: Tester, listener: Listener, options: TcpOptions = _OPTIONS, *, window: int = _WINDOW) -> tuple[TcpPeer, Stream]:
     """An open connection: the tester's end, which offers `window` from the start, and the host's."""
     peer = TcpPeer(tester, listener.port)
     peer.window = window
