@@ -5,18 +5,20 @@ Every default address lies in `net`: the gateway is `net | 0.0.2.2`, the DNS ser
 
 `mtu` and `lease-time` are not QEMU's: the first is libslirp's `if_mtu`, the second RFC 2131's.
 
-Options that QEMU has and that are not there yet are refused with a sentence: `NOT_YET` lists them. `ipv4=on` and `ipv6=off` say
-what is the case and are taken.
+Both families are spoken unless one is switched off, or the other named alone (`ipv6=on`); `netemu.user.options6` has the IPv6 half.
+
+Options that QEMU has and that are not there yet are refused with a sentence: `NOT_YET` lists them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
-from typing import Final, Self
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final, Self, cast
 
 from netemu.errors import LocalError
+from netemu.user import options6
 from netemu.user.forward import parse_forward
 from netemu.wire.dhcpv4 import pack_domain_search
 from netemu.wire.fields import ANY_IPV4
@@ -29,11 +31,6 @@ NOT_YET: Final = frozenset(
     {
         "bootfile",
         "guestfwd",
-        "ipv6-dns",
-        "ipv6-host",
-        "ipv6-net",
-        "ipv6-prefix",
-        "ipv6-prefixlen",
         "smb",
         "smbserver",
         "tftp",
@@ -44,6 +41,7 @@ NOT_YET: Final = frozenset(
 
 _DEFAULT_NET: Final = IPv4Network("10.0.2.0/24")
 _DEFAULT_HOSTS: Final = {"host": 0x0202, "dns": 0x0203, "dhcpstart": 0x020F}  # or-ed to net (net_slirp_init)
+_DEFAULT_HOSTS6: Final = {"ipv6_host": 2, "ipv6_dns": 3}  # or-ed to ipv6_net
 _SMB_HOST: Final = 0x0204
 _MTU: Final = range(576, 65521 + 1)  # what every host takes (RFC 1122 3.3.2), a DHCP message needs; libslirp's IF_MTU_MAX
 _LEASE_TIME: Final = range(1, 0xFFFFFFFF)  # 0xffffffff would be for ever (RFC 2131 3.3)
@@ -71,6 +69,8 @@ class UserOptions:
     `dhcpstart`: the first of 16 leased addresses. 0.0.0.0 stands for the default in `net`, and is replaced by it.
     `restrict`: guests reach the gateway's services and forwarded connections, nothing else.
     `hostname`, `domainname`, `dnssearch`: DHCP options 12, 15 and 119. `hostfwd`: rules, `[tcp|udp]:[addr]:port-[addr]:port`.
+    `ipv4`, `ipv6`: which families are spoken. `ipv6_net`, `ipv6_host`, `ipv6_dns`: as `net`, `host` and `dns`; `::` stands for the
+    default. `dhcpv6`: what is served by DHCPv6.
     `mtu`: octets of the largest datagram sent to guests, 576..65521. `lease_time`: seconds, 1..4294967294.
     """
 
@@ -83,6 +83,12 @@ class UserOptions:
     domainname: str | None = None
     dnssearch: tuple[str, ...] = ()
     hostfwd: tuple[str, ...] = ()
+    ipv4: bool = True
+    ipv6: bool = True
+    ipv6_net: IPv6Network = options6.DEFAULT_PREFIX
+    ipv6_host: IPv6Address = options6.UNSPECIFIED
+    ipv6_dns: IPv6Address = options6.UNSPECIFIED
+    dhcpv6: options6.Dhcpv6Mode = "stateful"
     mtu: int = 1500
     lease_time: int = 86_400
 
@@ -92,7 +98,13 @@ class UserOptions:
         for name, low_bits in _DEFAULT_HOSTS.items():
             if getattr(self, name) == ANY_IPV4:
                 object.__setattr__(self, name, self._in_net(low_bits))
+        for name, low_bits in _DEFAULT_HOSTS6.items():
+            if getattr(self, name) == options6.UNSPECIFIED:
+                object.__setattr__(self, name, IPv6Address(int(self.ipv6_net.network_address) | low_bits))
+        if not (self.ipv4 or self.ipv6):
+            raise LocalError("ipv4=off,ipv6=off: a network speaks one of them at least")
         self._check_addresses()
+        self._check_addresses6()
         self._check_texts()
         if self.mtu not in _MTU:
             raise LocalError(f"mtu={self.mtu}: give {_MTU[0]} to {_MTU[-1]} octets")
@@ -113,6 +125,14 @@ class UserOptions:
         if len({self.host, self.dns, self.dhcpstart}) < 3:
             raise LocalError(f"host={self.host}, dns={self.dns}, dhcpstart={self.dhcpstart}: three different addresses are needed")
 
+    def _check_addresses6(self) -> None:
+        for name, must_be_inside in (("ipv6_host", True), ("ipv6_dns", self.restrict)):
+            address = getattr(self, name)
+            if address.is_multicast or (must_be_inside and address not in self.ipv6_net):
+                raise LocalError(f"{name.replace('_', '-')}={address}: an address of a host in {self.ipv6_net} is needed")
+        if self.ipv6_host == self.ipv6_dns:
+            raise LocalError(f"ipv6-host={self.ipv6_host}, ipv6-dns={self.ipv6_dns}: two different addresses are needed")
+
     def _check_texts(self) -> None:
         for name in ("hostname", "domainname"):
             text = getattr(self, name)
@@ -125,18 +145,17 @@ class UserOptions:
         """From the (key, value) pairs of QEMU's `-netdev user,key=value`; raises `LocalError`."""
         single: dict[str, object] = {}
         repeated: dict[str, tuple[str, ...]] = {}
-        for key, value in pairs:
+        for key, value in options6.join_prefix(pairs):
             if key in _REPEATED:
                 repeated[key] = (*repeated.get(key, ()), value)
             elif key in _READERS:
                 single[key.replace("-", "_")] = _READERS[key](key, value)
-            elif key in _FIXED:
-                _check_fixed(key, value)
             elif key in NOT_YET:
                 raise LocalError(f"{key}={value}: the user-mode network does not have this option of QEMU's yet, so leave it out")
             else:
-                allowed = ", ".join(sorted(_REPEATED | _READERS.keys() | _FIXED.keys()))
+                allowed = ", ".join(sorted(_REPEATED | _READERS.keys()))
                 raise LocalError(f"netdev user has no option {key!r}: it has {allowed}")
+        _settle_families(single)
         return cls(**single, **repeated)  # type: ignore[arg-type] # each reader gives its field's type
 
     @property
@@ -157,6 +176,16 @@ class UserOptions:
         first = int(self.dhcpstart)
         last = min(first + POOL_SIZE, int(self.net.broadcast_address))
         return tuple(address for address in map(IPv4Address, range(first, last)) if address not in self.own_addresses)
+
+    @property
+    def own_addresses6(self) -> tuple[IPv6Address, ...]:
+        """The IPv6 addresses at which the network itself answers: gateway and DNS server, and their link-local addresses."""
+        return (self.ipv6_host, self.ipv6_dns, options6.link_local(self.ipv6_host), options6.link_local(self.ipv6_dns))
+
+    @property
+    def pool6(self) -> tuple[IPv6Address, ...]:
+        """The addresses that DHCPv6 leases."""
+        return options6.pool(self.ipv6_net, self.own_addresses6)
 
 
 def _network(key: str, value: str) -> IPv4Network:
@@ -195,9 +224,15 @@ def _text(key: str, value: str) -> str:
     return value
 
 
-def _check_fixed(key: str, value: str) -> None:
-    if _boolean(key, value) is not _FIXED[key]:
-        raise LocalError(f"{key}={value}: the user-mode network speaks IPv4 and not yet IPv6, so leave it out")
+def _settle_families(given: dict[str, object]) -> None:
+    """Decide which families are spoken, and refuse what is said about one that is not (net_slirp_init)."""
+    ipv4, ipv6 = (cast("bool | None", given.get(family)) for family in ("ipv4", "ipv6"))
+    enabled = dict(zip(("ipv4", "ipv6"), options6.enabled_families(ipv4, ipv6), strict=True))
+    for family, names in _FAMILY_FIELDS.items():
+        useless = next((name for name in names if name in given), None)
+        if useless is not None and not enabled[family]:
+            raise LocalError(f"{useless.replace('_', '-')}={given[useless]}: {family} is off, so leave it out or say {family}=on")
+    given.update(enabled)
 
 
 _READERS: Final[dict[str, Callable[[str, str], object]]] = {
@@ -208,8 +243,14 @@ _READERS: Final[dict[str, Callable[[str, str], object]]] = {
     "restrict": _boolean,
     "hostname": _text,
     "domainname": _text,
+    "ipv4": _boolean,
+    "ipv6": _boolean,
+    "ipv6-net": options6.read_network,
+    "ipv6-host": options6.read_address,
+    "ipv6-dns": options6.read_address,
+    "dhcpv6": options6.read_dhcpv6,
     "mtu": _number,
     "lease-time": _number,
 }
 _REPEATED: Final = frozenset({"dnssearch", "hostfwd"})
-_FIXED: Final = {"ipv4": True, "ipv6": False}
+_FAMILY_FIELDS: Final = {"ipv4": ("net", "host", "dns", "dhcpstart"), "ipv6": ("ipv6_net", "ipv6_host", "ipv6_dns", "dhcpv6")}

@@ -90,9 +90,7 @@ def test_dns_may_be_outside_unless_restricted() -> None:
         ("mtu", "65522", "576 to 65521"),
         ("mtu", "-1", "a whole number"),
         ("lease-time", "0", "1 to 4294967294 seconds"),
-        ("ipv4", "off", "not yet IPv6"),
-        ("ipv6", "on", "not yet IPv6"),
-        ("colour", "red", "netdev user has no option 'colour': it has dhcpstart, dns, "),
+        ("colour", "red", "netdev user has no option 'colour': it has dhcpstart, dhcpv6, dns, "),
     ],
 )
 def test_one_sentence_for_each_mistake(key: str, value: str, sentence: str) -> None:
@@ -136,6 +134,7 @@ def test_every_option_in_qemus_words() -> None:
         domainname="example.org",
         dnssearch=("a.example", "b.example"),
         hostfwd=("tcp::5555-:23", "udp:127.0.0.1:0-192.168.76.10:53"),
+        ipv6=False,
         mtu=9000,
         lease_time=600,
     )
