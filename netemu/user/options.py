@@ -3,7 +3,9 @@
 Every default address lies in `net`: the gateway is `net | 0.0.2.2`, the DNS server `net | 0.0.2.3`, the SMB server's address
 `net | 0.0.2.4` and the first leased address `net | 0.0.2.15`, each cut to the bits that `net` leaves to hosts.
 
-`mtu` and `lease-time` are not QEMU's: the first is libslirp's `if_mtu`, the second RFC 2131's.
+These are not QEMU's: `mtu`, `disable-host-loopback`, `disable-dns`, `disable-dhcp` and `outbound-addr`, which libslirp has and QEMU
+does not reach, and what a DHCP, DNS or TFTP server has beyond libslirp's: `lease-time`, `pool-size`, `static-lease`, `ntp`,
+`route`, `dns-name` and `tftp-write`.
 
 Both families are spoken unless one is switched off, or the other named alone (`ipv6=on`); `netemu.user.options6` has the IPv6 half.
 
@@ -20,6 +22,17 @@ from typing import Final, Self, cast
 from netemu.errors import LocalError
 from netemu.user import options6
 from netemu.user.forward import parse_forward
+from netemu.user.option_values import (
+    read_address,
+    read_boolean,
+    read_lease,
+    read_name,
+    read_network,
+    read_number,
+    read_route,
+    read_text,
+)
+from netemu.wire.address import MacAddress
 from netemu.wire.dhcpv4 import pack_domain_search
 from netemu.wire.fields import ANY_IPV4
 
@@ -29,12 +42,9 @@ POOL_SIZE: Final = 16  # leases from dhcpstart on, as libslirp's NB_BOOTP_CLIENT
 
 NOT_YET: Final = frozenset(
     {
-        "bootfile",
         "guestfwd",
         "smb",
         "smbserver",
-        "tftp",
-        "tftp-server-name",
     }
 )
 """Options of QEMU's `-netdev user` that this network does not have yet."""
@@ -46,19 +56,17 @@ _SMB_HOST: Final = 0x0204
 _MTU: Final = range(576, 65521 + 1)  # what every host takes (RFC 1122 3.3.2), a DHCP message needs; libslirp's IF_MTU_MAX
 _LEASE_TIME: Final = range(1, 0xFFFFFFFF)  # 0xffffffff would be for ever (RFC 2131 3.3)
 _PREFIX_LENGTHS: Final = range(4, 30 + 1)  # QEMU takes 4 to 32, but gateway, DNS server and a guest need a /29 or a /30
-_TEXT_LIMIT: Final = 255  # octets in one DHCP option (RFC 2132 2)
-
-# The mask of a net given without one: the first row that holds the address decides (net_slirp_init).
-_CLASS_MASKS: Final = (
-    (IPv4Network("0.0.0.0/1"), 8),
-    (IPv4Network("172.16.0.0/12"), 12),
-    (IPv4Network("128.0.0.0/2"), 16),
-    (IPv4Network("192.168.0.0/16"), 16),
-    (IPv4Network("198.18.0.0/15"), 15),
-    (IPv4Network("224.0.0.0/3"), 24),
-    (IPv4Network("0.0.0.0/0"), 28),
-)
-_BOOLEANS: Final = {"on": True, "yes": True, "true": True, "y": True, "off": False, "no": False, "false": False, "n": False}
+_RANGES: Final = {
+    "mtu": (_MTU, "octets"),
+    "lease_time": (_LEASE_TIME, "seconds"),
+    "pool_size": (range(1, 4096 + 1), "leases"),
+}
+_TEXT_LIMITS: Final = {  # octets
+    "hostname": 255,  # in one DHCP option (RFC 2132 2)
+    "domainname": 255,
+    "tftp_server_name": 255,
+    "bootfile": 127,  # in the field `file` with the zero octet that ends it (RFC 2131 2)
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +79,11 @@ class UserOptions:
     `hostname`, `domainname`, `dnssearch`: DHCP options 12, 15 and 119. `hostfwd`: rules, `[tcp|udp]:[addr]:port-[addr]:port`.
     `ipv4`, `ipv6`: which families are spoken. `ipv6_net`, `ipv6_host`, `ipv6_dns`: as `net`, `host` and `dns`; `::` stands for the
     default. `dhcpv6`: what is served by DHCPv6.
+    `tftp`: the directory that the gateway serves; `tftp_write`: guests may put files there. `bootfile`, `tftp_server_name`: what
+    DHCP says of booting. `pool_size`: leases, 1..4096. `static_lease`: whose address is settled. `ntp`, `route`: DHCP options 42
+    and 121. `dns_name`: names that the DNS server knows by itself. `disable_host_loopback`: the gateway does not stand for the
+    host's loopback. `disable_dns`, `disable_dhcp`: there is no such server. `outbound_addr`: the host's address from which
+    guests' connections and datagrams go out; 0.0.0.0 leaves that to the host.
     `mtu`: octets of the largest datagram sent to guests, 576..65521. `lease_time`: seconds, 1..4294967294.
     """
 
@@ -89,8 +102,21 @@ class UserOptions:
     ipv6_host: IPv6Address = options6.UNSPECIFIED
     ipv6_dns: IPv6Address = options6.UNSPECIFIED
     dhcpv6: options6.Dhcpv6Mode = "stateful"
+    tftp: str | None = None
+    tftp_write: bool = False
+    tftp_server_name: str | None = None
+    bootfile: str | None = None
     mtu: int = 1500
     lease_time: int = 86_400
+    pool_size: int = POOL_SIZE
+    static_lease: tuple[tuple[MacAddress, IPv4Address], ...] = ()
+    ntp: tuple[IPv4Address, ...] = ()
+    route: tuple[tuple[IPv4Network, IPv4Address], ...] = ()
+    dns_name: tuple[tuple[str, IPv4Address], ...] = ()
+    disable_host_loopback: bool = False
+    disable_dns: bool = False
+    disable_dhcp: bool = False
+    outbound_addr: IPv4Address = ANY_IPV4
 
     def __post_init__(self) -> None:
         if self.net.prefixlen not in _PREFIX_LENGTHS:
@@ -106,10 +132,12 @@ class UserOptions:
         self._check_addresses()
         self._check_addresses6()
         self._check_texts()
-        if self.mtu not in _MTU:
-            raise LocalError(f"mtu={self.mtu}: give {_MTU[0]} to {_MTU[-1]} octets")
-        if self.lease_time not in _LEASE_TIME:
-            raise LocalError(f"lease-time={self.lease_time}: give {_LEASE_TIME[0]} to {_LEASE_TIME[-1]} seconds")
+        self._check_static_leases()
+        for name, (allowed, unit) in _RANGES.items():
+            if getattr(self, name) not in allowed:
+                raise LocalError(f"{_key(name)}={getattr(self, name)}: give {allowed[0]} to {allowed[-1]} {unit}")
+        if self.tftp_write and self.tftp is None:
+            raise LocalError("tftp-write=on: there is no directory to write to, so give tftp=")
         for rule in self.hostfwd:
             parse_forward(rule, self.net, self.dhcpstart)
 
@@ -133,27 +161,36 @@ class UserOptions:
         if self.ipv6_host == self.ipv6_dns:
             raise LocalError(f"ipv6-host={self.ipv6_host}, ipv6-dns={self.ipv6_dns}: two different addresses are needed")
 
+    def _check_static_leases(self) -> None:
+        taken = {*self.own_addresses, self.net.network_address, self.net.broadcast_address}
+        for mac, address in self.static_lease:
+            if address not in self.net or address in taken:
+                raise LocalError(f"static-lease={mac}={address}: an address of a host in {self.net} is needed that is nobody's yet")
+            taken.add(address)
+
     def _check_texts(self) -> None:
-        for name in ("hostname", "domainname"):
+        for name, limit in _TEXT_LIMITS.items():
             text = getattr(self, name)
-            if text is not None and not 0 < len(text.encode()) <= _TEXT_LIMIT:
-                raise LocalError(f"{name}={text!r}: 1 to {_TEXT_LIMIT} octets are allowed")
+            if text is not None and not 0 < len(text.encode()) <= limit:
+                raise LocalError(f"{_key(name)}={text!r}: 1 to {limit} octets are allowed")
         pack_domain_search(self.dnssearch)
+        pack_domain_search(name for name, _ in self.dns_name)  # a name that DNS cannot say is refused
 
     @classmethod
     def from_pairs(cls, pairs: Iterable[tuple[str, str]]) -> Self:
         """From the (key, value) pairs of QEMU's `-netdev user,key=value`; raises `LocalError`."""
         single: dict[str, object] = {}
-        repeated: dict[str, tuple[str, ...]] = {}
+        repeated: dict[str, tuple[object, ...]] = {}
         for key, value in options6.join_prefix(pairs):
+            name = key.replace("-", "_")
             if key in _REPEATED:
-                repeated[key] = (*repeated.get(key, ()), value)
+                repeated[name] = (*repeated.get(name, ()), _REPEATED[key](key, value))
             elif key in _READERS:
-                single[key.replace("-", "_")] = _READERS[key](key, value)
+                single[name] = _READERS[key](key, value)
             elif key in NOT_YET:
                 raise LocalError(f"{key}={value}: the user-mode network does not have this option of QEMU's yet, so leave it out")
             else:
-                allowed = ", ".join(sorted(_REPEATED | _READERS.keys()))
+                allowed = ", ".join(sorted(_REPEATED.keys() | _READERS.keys()))
                 raise LocalError(f"netdev user has no option {key!r}: it has {allowed}")
         _settle_families(single)
         return cls(**single, **repeated)  # type: ignore[arg-type] # each reader gives its field's type
@@ -172,9 +209,9 @@ class UserOptions:
 
     @property
     def pool(self) -> tuple[IPv4Address, ...]:
-        """The addresses that are leased: at most 16, from `dhcpstart` on, without the network's own."""
+        """The addresses that are leased to anybody: at most `pool_size`, from `dhcpstart` on, without the network's own."""
         first = int(self.dhcpstart)
-        last = min(first + POOL_SIZE, int(self.net.broadcast_address))
+        last = min(first + self.pool_size, int(self.net.broadcast_address))
         return tuple(address for address in map(IPv4Address, range(first, last)) if address not in self.own_addresses)
 
     @property
@@ -188,40 +225,9 @@ class UserOptions:
         return options6.pool(self.ipv6_net, self.own_addresses6)
 
 
-def _network(key: str, value: str) -> IPv4Network:
-    address, slash, _ = value.partition("/")
-    try:
-        if slash:
-            return IPv4Network(value, strict=False)
-        bare = IPv4Address(address)
-    except ValueError:
-        raise LocalError(f"{key}={value}: a network such as 10.0.2.0/24 or 10.0.2.0/255.255.255.0 is needed") from None
-    length = next(length for block, length in _CLASS_MASKS if bare in block)
-    return IPv4Network((bare, length), strict=False)
-
-
-def _address(key: str, value: str) -> IPv4Address:
-    try:
-        return IPv4Address(value)
-    except ValueError:
-        raise LocalError(f"{key}={value}: an IPv4 address such as 10.0.2.2 is needed") from None
-
-
-def _boolean(key: str, value: str) -> bool:
-    if value not in _BOOLEANS:
-        raise LocalError(f"{key}={value}: on or off is needed")
-    return _BOOLEANS[value]
-
-
-def _number(key: str, value: str) -> int:
-    if not (value.isascii() and value.isdigit()):
-        raise LocalError(f"{key}={value}: a whole number is needed")
-    return int(value)
-
-
-def _text(key: str, value: str) -> str:
-    del key
-    return value
+def _key(name: str) -> str:
+    """QEMU's word for a field."""
+    return name.replace("_", "-")
 
 
 def _settle_families(given: dict[str, object]) -> None:
@@ -231,26 +237,42 @@ def _settle_families(given: dict[str, object]) -> None:
     for family, names in _FAMILY_FIELDS.items():
         useless = next((name for name in names if name in given), None)
         if useless is not None and not enabled[family]:
-            raise LocalError(f"{useless.replace('_', '-')}={given[useless]}: {family} is off, so leave it out or say {family}=on")
+            raise LocalError(f"{_key(useless)}={given[useless]}: {family} is off, so leave it out or say {family}=on")
     given.update(enabled)
 
 
 _READERS: Final[dict[str, Callable[[str, str], object]]] = {
-    "net": _network,
-    "host": _address,
-    "dns": _address,
-    "dhcpstart": _address,
-    "restrict": _boolean,
-    "hostname": _text,
-    "domainname": _text,
-    "ipv4": _boolean,
-    "ipv6": _boolean,
+    "net": read_network,
+    "host": read_address,
+    "dns": read_address,
+    "dhcpstart": read_address,
+    "restrict": read_boolean,
+    "hostname": read_text,
+    "domainname": read_text,
+    "ipv4": read_boolean,
+    "ipv6": read_boolean,
     "ipv6-net": options6.read_network,
     "ipv6-host": options6.read_address,
     "ipv6-dns": options6.read_address,
     "dhcpv6": options6.read_dhcpv6,
-    "mtu": _number,
-    "lease-time": _number,
+    "mtu": read_number,
+    "lease-time": read_number,
+    "pool-size": read_number,
+    "tftp": read_text,
+    "tftp-write": read_boolean,
+    "tftp-server-name": read_text,
+    "bootfile": read_text,
+    "disable-host-loopback": read_boolean,
+    "disable-dns": read_boolean,
+    "disable-dhcp": read_boolean,
+    "outbound-addr": read_address,
 }
-_REPEATED: Final = frozenset({"dnssearch", "hostfwd"})
+_REPEATED: Final[dict[str, Callable[[str, str], object]]] = {
+    "dnssearch": read_text,
+    "hostfwd": read_text,
+    "static-lease": read_lease,
+    "ntp": read_address,
+    "route": read_route,
+    "dns-name": read_name,
+}
 _FAMILY_FIELDS: Final = {"ipv4": ("net", "host", "dns", "dhcpstart"), "ipv6": ("ipv6_net", "ipv6_host", "ipv6_dns", "dhcpv6")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -40,6 +41,11 @@ def unrestricted(monkeypatch: pytest.MonkeyPatch) -> None:
         object.__setattr__(self, "restrict", False)
 
     monkeypatch.setattr(options.UserOptions, "__post_init__", lenient)
+
+
+def _seventeen(self: options.UserOptions) -> tuple[IPv4Address, ...]:
+    """One address more than there should be."""
+    return tuple(self.dhcpstart + number for number in range(17))
 
 
 def echo_for_the_internet(self: EchoService, packet: IPv4, message: Icmpv4, now: int) -> None:
@@ -106,7 +112,7 @@ OPTIONS = (
     Mutant("option_net", ("qemu/net/01",), out=server(SUBNET_MASK=bytes((255, 255, 255, 0)))),
     Mutant("option_host", ("qemu/host/01",), out=server(ROUTER=GATEWAY.packed)),
     Mutant("option_dns", ("qemu/dns/01",), out=server(DOMAIN_NAME_SERVER=DNS.packed)),
-    Mutant("option_dhcpstart", ("qemu/dhcpstart/01",), patch=patched(options, "POOL_SIZE", 17)),
+    Mutant("option_dhcpstart", ("qemu/dhcpstart/01",), patch=patched(options.UserOptions, "pool", property(_seventeen))),
     Mutant("option_hostname", ("qemu/hostname/01",), out=server(HOST_NAME=None)),
     Mutant("option_domainname", ("qemu/domainname/01",), out=server(DOMAIN_NAME=b"example.com")),
 )

@@ -6,6 +6,7 @@ import pytest
 
 from netemu.errors import LocalError
 from netemu.user.options import NOT_YET, UserOptions
+from netemu.wire.address import MacAddress
 
 
 def test_defaults_are_those_of_the_manual() -> None:
@@ -56,6 +57,11 @@ def test_the_pool_leaves_out_the_networks_own_addresses() -> None:
     assert not set(options.pool) & set(options.own_addresses)
 
 
+def test_two_guests_do_not_get_one_settled_address() -> None:
+    with pytest.raises(LocalError, match="nobody's yet"):
+        UserOptions.from_pairs([("static-lease", f"52:54:00:12:34:5{last}=10.0.2.50") for last in (6, 7)])
+
+
 def test_the_smb_address_gives_way() -> None:
     options = UserOptions(dns=IPv4Address("10.0.2.4"))
     assert options.smb is None
@@ -90,7 +96,20 @@ def test_dns_may_be_outside_unless_restricted() -> None:
         ("mtu", "65522", "576 to 65521"),
         ("mtu", "-1", "a whole number"),
         ("lease-time", "0", "1 to 4294967294 seconds"),
-        ("colour", "red", "netdev user has no option 'colour': it has dhcpstart, dhcpv6, dns, "),
+        ("pool-size", "0", "pool-size=0: give 1 to 4096 leases"),
+        ("pool-size", "4097", "1 to 4096 leases"),
+        ("bootfile", "x" * 128, "1 to 127 octets"),
+        ("tftp-server-name", "", "tftp-server-name='': 1 to 255 octets"),
+        ("tftp-write", "on", "give tftp="),
+        ("static-lease", "52:54:00:12:34=10.0.2.50", "a MAC and an IPv4 address are needed"),
+        ("static-lease", "52:54:00:12:34:56=10.0.2.2", "nobody's yet"),
+        ("static-lease", "52:54:00:12:34:56=10.0.2.255", "nobody's yet"),
+        ("static-lease", "52:54:00:12:34:56=10.0.3.50", "an address of a host in 10.0.2.0/24"),
+        ("route", "198.51.100.0/24", "a network and a router are needed"),
+        ("dns-name", "db.test", "a name and an IPv4 address are needed"),
+        ("dns-name", "a..b=192.0.2.9", "1 to 63 octets"),
+        ("outbound-addr", "here", "an IPv4 address such as"),
+        ("colour", "red", "netdev user has no option 'colour': it has bootfile, dhcpstart, dhcpv6, "),
     ],
 )
 def test_one_sentence_for_each_mistake(key: str, value: str, sentence: str) -> None:
@@ -122,6 +141,19 @@ def test_every_option_in_qemus_words() -> None:
             ("ipv6", "off"),
             ("mtu", "9000"),
             ("lease-time", "600"),
+            ("pool-size", "4"),
+            ("static-lease", "52:54:00:12:34:56=192.168.76.50"),
+            ("ntp", "192.0.2.123"),
+            ("route", "198.51.100.0/24=192.168.76.7"),
+            ("dns-name", "db.test=192.0.2.9"),
+            ("tftp", "boot"),
+            ("tftp-write", "on"),
+            ("tftp-server-name", "192.0.2.69"),
+            ("bootfile", "pxe.0"),
+            ("disable-host-loopback", "on"),
+            ("disable-dns", "on"),
+            ("disable-dhcp", "on"),
+            ("outbound-addr", "192.0.2.254"),
         ]
     )
     assert options == UserOptions(
@@ -137,4 +169,17 @@ def test_every_option_in_qemus_words() -> None:
         ipv6=False,
         mtu=9000,
         lease_time=600,
+        pool_size=4,
+        static_lease=((MacAddress("52:54:00:12:34:56"), IPv4Address("192.168.76.50")),),
+        ntp=(IPv4Address("192.0.2.123"),),
+        route=((IPv4Network("198.51.100.0/24"), IPv4Address("192.168.76.7")),),
+        dns_name=(("db.test", IPv4Address("192.0.2.9")),),
+        tftp="boot",
+        tftp_write=True,
+        tftp_server_name="192.0.2.69",
+        bootfile="pxe.0",
+        disable_host_loopback=True,
+        disable_dns=True,
+        disable_dhcp=True,
+        outbound_addr=IPv4Address("192.0.2.254"),
     )
