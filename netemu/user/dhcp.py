@@ -2,7 +2,8 @@
 
 How each message is answered:
 
-- DISCOVER: an offer, with the address reserved for a minute (4.3.1).
+- DISCOVER: an offer, with the address reserved for a minute (4.3.1). With the rapid commit option: an acknowledgement at once
+  (RFC 4039 3.1), for nobody else here could have offered something.
 - REQUEST with our server identifier (SELECTING): an acknowledgement if the address is the one offered, else a NAK. With
   another server's: our offer is withdrawn, in silence.
 - REQUEST without server identifier, with a requested address (INIT-REBOOT): a NAK for an address outside the network or for
@@ -17,6 +18,11 @@ broadcast flag, else to the new address at its hardware address. A NAK is broadc
 3). Options follow in the order of the parameter request list, the others after them, and those that would not fit the size the
 client takes (option 57, at least 576 octets of datagram) are left out.
 
+A host that boots finds its file in `file` and in option 67, and the server in `siaddr` and in option 66: the name that
+`tftp_server_name` gives, and the gateway unless that name is an address. A boot file that is a URL of HTTP comes with the vendor
+class "HTTPClient", as UEFI wants it. Where option 121 is asked for and there are routes, it comes without option 3: its router
+is one of the routes then (RFC 3442, "DHCP Client Behavior").
+
 Messages through a relay (`giaddr`) are dropped: nothing on this network relays. BOOTP messages without a DHCP message type
 are dropped. Before offering an address the server does not probe whether somebody uses it (a SHOULD of 2.2).
 """
@@ -24,9 +30,9 @@ are dropped. Before offering an address the server does not probe whether somebo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
 from netemu.net.clock import SECOND
@@ -40,6 +46,7 @@ from netemu.wire.dhcpv4 import (
     DhcpOption,
     Dhcpv4,
     pack_addresses,
+    pack_classless_routes,
     pack_domain_search,
 )
 from netemu.wire.fields import ANY_IPV4
@@ -52,7 +59,11 @@ OFFER_TIME: Final = 60 * SECOND  # how long an offer is reserved; RFC 2131 leave
 DECLINE_TIME: Final = 600 * SECOND  # how long a refused address rests; likewise (4.3.3)
 _LIMITED_BROADCAST: Final = IPv4Address("255.255.255.255")
 _MINIMUM_DATAGRAM: Final = 576  # what every client must take (RFC 2131 2); the least value of option 57 (RFC 2132 9.10)
+_EVERYWHERE: Final = IPv4Network("0.0.0.0/0")
 _HEADERS: Final = MINIMUM_HEADER_LENGTH + HEADER_LENGTH
+
+
+_NO_OPTIONS: Final[Mapping[int, bytes]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +79,13 @@ class DhcpServer:
     """Leases the addresses of `options.pool`. Counters: `dhcp-` and the reason why a message was not answered."""
 
     def __init__(self, options: UserOptions, counters: Counter[str]) -> None:
-        self.leases = LeaseTable(options.pool)
+        self.leases = LeaseTable(options.pool, dict(options.static_lease))
         self._options = options
         self._counters = counters
         self._lease_time = options.lease_time * SECOND
         self._parameters = _parameters(options)
+        self._next_server = _next_server(options)
+        self._file = (options.bootfile or "").encode()
         self._handlers: dict[DhcpMessageType | None, Callable[[Dhcpv4, int], DhcpReply | None]] = {
             DhcpMessageType.DISCOVER: self._discover,
             DhcpMessageType.REQUEST: self._request,
@@ -83,6 +96,8 @@ class DhcpServer:
 
     def receive(self, message: Dhcpv4, now: int) -> DhcpReply | None:
         """The answer to `message`, which came to port 67; None for silence. `now` is in nanoseconds."""
+        if self._options.disable_dhcp:
+            return self._ignore("disabled")
         if message.op != BOOTREQUEST:
             return self._ignore("not-a-request")
         if message.giaddr != ANY_IPV4:
@@ -106,9 +121,11 @@ class DhcpServer:
 
     def _discover(self, message: Dhcpv4, now: int) -> DhcpReply | None:
         client = _client(message)
-        address = self.leases.choose(client, message.requested_address)
+        address = self.leases.choose(client, message.chaddr, message.requested_address)
         if address is None:
             return self._ignore("pool-exhausted")
+        if DhcpOption.RAPID_COMMIT in message.options:
+            return self._bind(message, address, now, {int(DhcpOption.RAPID_COMMIT): b""})
         current = self.leases.of_client(client)
         if current is None or current.state != "bound":  # a lease is not shortened by the question what it is
             self.leases.put(Lease(address, client, message.chaddr, "offered", now + OFFER_TIME))
@@ -145,7 +162,7 @@ class DhcpServer:
         return self._bind(message, requested, now)
 
     def _extend(self, message: Dhcpv4, now: int) -> DhcpReply | None:
-        if not self.leases.available_to(_client(message), message.ciaddr):
+        if not self.leases.available_to(_client(message), message.chaddr, message.ciaddr):
             return self._nak(message, "this address is not yours")
         return self._bind(message, message.ciaddr, now)
 
@@ -173,18 +190,20 @@ class DhcpServer:
 
     # How it is said
 
-    def _bind(self, message: Dhcpv4, address: IPv4Address, now: int) -> DhcpReply:
+    def _bind(self, message: Dhcpv4, address: IPv4Address, now: int, more: Mapping[int, bytes] = _NO_OPTIONS) -> DhcpReply:
         hostname = message.options.get(DhcpOption.HOST_NAME)
         text = None if hostname is None else hostname.decode("latin-1")
         expires = now + self._granted(message) * SECOND
         self.leases.put(Lease(address, _client(message), message.chaddr, "bound", expires, text))
-        return self._grant(message, DhcpMessageType.ACK, address)
+        return self._grant(message, DhcpMessageType.ACK, address, more)
 
     def _granted(self, message: Dhcpv4) -> int:
         """Seconds: what the client asks for, but no more than is configured (4.3.1)."""
         return min(message.lease_time or self._options.lease_time, self._options.lease_time)
 
-    def _grant(self, message: Dhcpv4, kind: DhcpMessageType, address: IPv4Address) -> DhcpReply:
+    def _grant(
+        self, message: Dhcpv4, kind: DhcpMessageType, address: IPv4Address, more: Mapping[int, bytes] = _NO_OPTIONS
+    ) -> DhcpReply:
         lease_time = self._granted(message)
         times = {
             DhcpOption.IP_ADDRESS_LEASE_TIME: lease_time,
@@ -192,7 +211,7 @@ class DhcpServer:
             DhcpOption.REBINDING_TIME_VALUE: lease_time * 7 // 8,
         }
         packed = {int(option): value.to_bytes(4, "big") for option, value in times.items()}
-        return self._reply(message, kind, address, packed | self._parameters)
+        return self._reply(message, kind, address, {**more, **packed, **self._parameters})
 
     def _nak(self, message: Dhcpv4, text: str) -> DhcpReply:
         self._counters["dhcp-nak"] += 1
@@ -212,6 +231,8 @@ class DhcpServer:
             chaddr=message.chaddr,
             ciaddr=message.ciaddr if kind == DhcpMessageType.ACK else ANY_IPV4,
             yiaddr=address,
+            siaddr=ANY_IPV4 if nak else self._next_server,
+            file=b"" if nak else self._file,
             broadcast=message.broadcast,
             options=head,
         )
@@ -244,13 +265,37 @@ def _parameters(options: UserOptions) -> dict[int, bytes]:
     if not options.restrict:
         parameters[DhcpOption.ROUTER] = pack_addresses(options.host)
         parameters[DhcpOption.DOMAIN_NAME_SERVER] = pack_addresses(options.dns)
-    if options.hostname is not None:
-        parameters[DhcpOption.HOST_NAME] = options.hostname.encode()
-    if options.domainname is not None:
-        parameters[DhcpOption.DOMAIN_NAME] = options.domainname.encode()
+    for option, text in _texts(options):
+        if text is not None:
+            parameters[option] = text.encode()
     if options.dnssearch:
         parameters[DhcpOption.DOMAIN_SEARCH] = pack_domain_search(options.dnssearch)
+    if options.ntp:
+        parameters[DhcpOption.NETWORK_TIME_PROTOCOL_SERVERS] = pack_addresses(*options.ntp)
+    if options.route:
+        default = () if options.restrict else ((_EVERYWHERE, options.host),)
+        parameters[DhcpOption.CLASSLESS_STATIC_ROUTE] = pack_classless_routes((*options.route, *default))
     return parameters
+
+
+def _texts(options: UserOptions) -> tuple[tuple[DhcpOption, str | None], ...]:
+    by_http = (options.bootfile or "").startswith(("http://", "https://"))
+    return (
+        (DhcpOption.HOST_NAME, options.hostname),
+        (DhcpOption.DOMAIN_NAME, options.domainname),
+        (DhcpOption.TFTP_SERVER_NAME, options.tftp_server_name),
+        (DhcpOption.BOOTFILE_NAME, options.bootfile),
+        (DhcpOption.VENDOR_CLASS_IDENTIFIER, "HTTPClient" if by_http else None),
+    )
+
+
+def _next_server(options: UserOptions) -> IPv4Address:
+    """`siaddr`: who has the boot file; nobody is named where there is none to be had."""
+    try:
+        return IPv4Address(options.tftp_server_name or "")
+    except ValueError:
+        boots = options.tftp is not None or options.bootfile is not None
+        return options.host if boots else ANY_IPV4
 
 
 def _in_wanted_order(message: Dhcpv4, available: dict[int, bytes]) -> dict[int, bytes]:
@@ -262,6 +307,8 @@ def _in_wanted_order(message: Dhcpv4, available: dict[int, bytes]) -> dict[int, 
         DhcpOption.SUBNET_MASK,
     )
     wanted = message.options.get(DhcpOption.PARAMETER_REQUEST_LIST, b"")
+    if DhcpOption.CLASSLESS_STATIC_ROUTE in wanted and DhcpOption.CLASSLESS_STATIC_ROUTE in available:
+        available = {code: value for code, value in available.items() if code != DhcpOption.ROUTER}
     order = dict.fromkeys([*first, *wanted, *available])
     return {int(code): available[code] for code in order if code in available}
 

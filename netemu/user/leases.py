@@ -4,12 +4,14 @@ A record is kept for each address that was ever handed out, and never more recor
 is over, or which was released, stays as the memory of who had the address, so that the client gets the same one again; it gives way
 when no address is left that nobody ever had, the longest idle first.
 
+Some addresses may be settled: each is one hardware address's, whatever identifier its client sends, and nobody else's.
+
 Clients are told apart by their client identifier, or by their hardware address if they send none (RFC 2131 4.2).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address
 from typing import Final, Literal
@@ -44,10 +46,11 @@ class Lease:
 
 
 class LeaseTable:
-    """The records of `pool`. Times are nanoseconds."""
+    """The records of `pool`, and of the addresses `settled` by hardware address. Times are nanoseconds."""
 
-    def __init__(self, pool: Sequence[IPv4Address]) -> None:
-        self._pool = tuple(pool)
+    def __init__(self, pool: Sequence[IPv4Address], settled: Mapping[MacAddress, IPv4Address] | None = None) -> None:
+        self._settled = dict(settled or {})
+        self._pool = tuple(address for address in pool if address not in self._settled.values())
         self._leases: dict[IPv4Address, Lease] = {}
 
     def __iter__(self) -> Iterator[Lease]:
@@ -57,23 +60,27 @@ class LeaseTable:
         """The client's record, in whatever state but `declined`: an address it refused is not its own."""
         return next((lease for lease in self._leases.values() if lease.client == client and lease.state != "declined"), None)
 
-    def available_to(self, client: bytes, address: IPv4Address) -> bool:
-        """Nobody but `client` holds `address`, and it is one of the pool's."""
+    def available_to(self, client: bytes, mac: MacAddress, address: IPv4Address) -> bool:
+        """Nobody but `client` holds `address`, and it is one that `mac` may have."""
+        if mac in self._settled:
+            return address == self._settled[mac]
         lease = self._leases.get(address)
         if lease is None or not lease.holds:
             return address in self._pool
         return lease.client == client and lease.state != "declined"
 
-    def choose(self, client: bytes, requested: IPv4Address | None) -> IPv4Address | None:
+    def choose(self, client: bytes, mac: MacAddress, requested: IPv4Address | None) -> IPv4Address | None:
         """The address for a new client, in RFC 2131 4.3.1's order; None: the pool is exhausted.
 
-        That is the one it has or had; then the one it asks for, if that is free; then one that nobody had; then the one
-        that has been free for the longest time.
+        That is the one settled for it; then the one it has or had; then the one it asks for, if that is free; then one that
+        nobody had; then the one that has been free for the longest time.
         """
+        if mac in self._settled:
+            return self._settled[mac]
         own = self.of_client(client)
         if own is not None:
             return own.address
-        if requested is not None and self.available_to(client, requested):
+        if requested is not None and self.available_to(client, mac, requested):
             return requested
         for address in self._pool:
             if address not in self._leases:

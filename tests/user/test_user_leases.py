@@ -18,20 +18,20 @@ def lease(address: int, client: bytes, state: LeaseState = "bound", expires: int
 
 def test_own_then_requested_then_new_then_longest_idle() -> None:
     table = LeaseTable(POOL)
-    assert table.choose(b"a", None) == POOL[0]
-    assert table.choose(b"a", POOL[2]) == POOL[2]
-    assert table.choose(b"a", IPv4Address("10.0.2.99")) == POOL[0]
+    assert table.choose(b"a", MAC, None) == POOL[0]
+    assert table.choose(b"a", MAC, POOL[2]) == POOL[2]
+    assert table.choose(b"a", MAC, IPv4Address("10.0.2.99")) == POOL[0]
     table.put(lease(1, b"a"))
-    assert table.choose(b"a", POOL[2]) == POOL[1]
+    assert table.choose(b"a", MAC, POOL[2]) == POOL[1]
     table.put(lease(0, b"b", "released", 7))
     table.put(lease(2, b"c", "expired", 5))
-    assert table.choose(b"d", None) == POOL[2]
-    assert table.choose(b"d", POOL[0]) == POOL[0]
-    assert table.choose(b"d", POOL[1]) == POOL[2]
+    assert table.choose(b"d", MAC, None) == POOL[2]
+    assert table.choose(b"d", MAC, POOL[0]) == POOL[0]
+    assert table.choose(b"d", MAC, POOL[1]) == POOL[2]
     table.put(lease(2, b"d"))
-    assert table.choose(b"e", None) == POOL[0]
+    assert table.choose(b"e", MAC, None) == POOL[0]
     table.put(lease(0, b"e"))
-    assert table.choose(b"f", None) is None
+    assert table.choose(b"f", MAC, None) is None
 
 
 def test_a_client_has_one_record() -> None:
@@ -45,7 +45,7 @@ def test_a_declined_address_is_not_its_clients() -> None:
     table = LeaseTable(POOL)
     table.put(lease(0, b"a", "declined"))
     assert table.of_client(b"a") is None
-    assert not table.available_to(b"a", POOL[0])
+    assert not table.available_to(b"a", MAC, POOL[0])
     table.put(lease(1, b"a"))
     assert len(list(table)) == 2
 
@@ -79,11 +79,11 @@ def test_what_time_does(state: LeaseState, left: list[str]) -> None:
 
 def test_available() -> None:
     table = LeaseTable(POOL)
-    assert not table.available_to(b"a", IPv4Address("10.0.2.14"))
-    assert table.available_to(b"a", POOL[0])
+    assert not table.available_to(b"a", MAC, IPv4Address("10.0.2.14"))
+    assert table.available_to(b"a", MAC, POOL[0])
     table.put(lease(0, b"a"))
-    assert table.available_to(b"a", POOL[0])
-    assert not table.available_to(b"b", POOL[0])
+    assert table.available_to(b"a", MAC, POOL[0])
+    assert not table.available_to(b"b", MAC, POOL[0])
     table.release(replace(lease(0, b"a")), 50)
-    assert table.available_to(b"b", POOL[0])
+    assert table.available_to(b"b", MAC, POOL[0])
     assert list(table) == [lease(0, b"a", "released", 50)]
