@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import Literal
 
-from netemu.wire.address import Endpoint
+from netemu.wire.address import Endpoint, IPAddress
 
 __all__ = ["Flow", "Refusal"]
 
@@ -35,4 +34,4 @@ class Refusal:
     errno: int
     operation: str
     guest: Endpoint
-    destination: IPv4Address
+    destination: IPAddress

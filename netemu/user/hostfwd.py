@@ -22,11 +22,11 @@ from netemu.net.sockets import DatagramSocket, StreamSocket
 from netemu.user.flow import Flow
 from netemu.user.forward import Forward, parse_forward
 from netemu.user.idle import IdleTable
-from netemu.user.realm import Quotation, Realm
+from netemu.user.realm import Realm
+from netemu.user.side import Packet, Quotation
 from netemu.user.tcp import TcpNat
 from netemu.user.udp import MAPPING_TIMEOUT
 from netemu.wire.address import Endpoint
-from netemu.wire.ipv4 import IPv4
 from netemu.wire.udp import Udp
 
 __all__ = ["HostForwards"]
@@ -107,7 +107,7 @@ class HostForwards:
 
     # UDP
 
-    def reply(self, packet: IPv4, datagram: Udp, now: int) -> bool:
+    def reply(self, packet: Packet, datagram: Udp, now: int) -> bool:
         """A guest's datagram: True if it went to a peer of a forwarded port, whose it is then."""
         guest = Endpoint(packet.source, datagram.source_port)
         peer = self._by_guest.get((guest, Endpoint(packet.destination, datagram.destination_port)))
@@ -132,7 +132,7 @@ class HostForwards:
         self._realm.send_udp(peer.visible, forward.guest, data, now)
 
     def _meet(self, forward: Forward, socket: DatagramSocket, source: Endpoint, now: int) -> _Peer:
-        wanted = self._realm.to_guest(source)
+        wanted = self._realm.to_guest(source, forward.guest.address.version)
         visible = self._realm.free_endpoint(wanted, lambda each: (forward.guest, each) in self._by_guest)
         peer = _Peer(forward, socket, source, visible)
         evicted = self._peers.add((forward, source), peer, now)

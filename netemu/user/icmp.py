@@ -16,7 +16,6 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass, field
 from functools import partial
-from ipaddress import IPv4Address
 from typing import Final
 
 from netemu.errors import HostError
@@ -24,10 +23,11 @@ from netemu.io.host import PingSocket
 from netemu.net.clock import SECOND
 from netemu.user.flow import Flow
 from netemu.user.idle import IdleTable
-from netemu.user.realm import Quotation, Realm
-from netemu.wire.address import Endpoint
+from netemu.user.realm import Realm
+from netemu.user.side import Packet, Quotation
+from netemu.wire.address import Endpoint, IPAddress
 from netemu.wire.icmpv4 import Icmpv4
-from netemu.wire.ipv4 import IPv4, Protocol
+from netemu.wire.icmpv6 import Icmpv6
 
 __all__ = ["EchoService"]
 
@@ -39,7 +39,7 @@ _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM})
 
 @dataclass(slots=True)
 class _Session:
-    guest: IPv4Address
+    guest: IPAddress
     identifier: int
     socket: PingSocket
     pending: dict[int, Quotation] = field(default_factory=dict)  # by sequence number, the oldest first
@@ -52,13 +52,13 @@ class EchoService:
 
     def __init__(self, realm: Realm) -> None:
         self._realm = realm
-        self._sessions: IdleTable[tuple[IPv4Address, int], _Session] = IdleTable(_SESSIONS, SESSION_TIMEOUT)
+        self._sessions: IdleTable[tuple[IPAddress, int], _Session] = IdleTable(_SESSIONS, SESSION_TIMEOUT)
 
-    def receive(self, packet: IPv4, message: Icmpv4, now: int) -> None:
+    def receive(self, packet: Packet, message: Icmpv4 | Icmpv6, now: int) -> None:
         """A guest's echo request."""
-        if self._realm.lan.is_own(packet.destination):
-            reply = Icmpv4.echo_reply(message.identifier, message.sequence, message.payload)
-            self._realm.lan.datagram(packet.destination, packet.source, Protocol.ICMP, reply.pack(), now)
+        side = self._realm.side(packet.destination)
+        if side.is_own(packet.destination):
+            side.echo_reply(packet.destination, packet.source, message.identifier, message.sequence, message.payload, now)
         elif self._realm.options.restrict:
             self._realm.counters["restricted"] += 1
             self._realm.unreachable(Quotation.of(packet), errno.EACCES, now)
@@ -82,7 +82,7 @@ class EchoService:
         for session in self._sessions.drain():
             session.socket.close()
 
-    def _forward(self, packet: IPv4, message: Icmpv4, now: int) -> None:
+    def _forward(self, packet: Packet, message: Icmpv4 | Icmpv6, now: int) -> None:
         quotation = Quotation.of(packet)
         try:
             session = self._session(packet.source, message.identifier, now)
@@ -98,11 +98,11 @@ class EchoService:
             del session.pending[next(iter(session.pending))]
         session.pending[message.sequence] = quotation
 
-    def _session(self, guest: IPv4Address, identifier: int, now: int) -> _Session:
+    def _session(self, guest: IPAddress, identifier: int, now: int) -> _Session:
         session = self._sessions.use((guest, identifier), now)
         if session is not None:
             return session
-        realm, socket = self._realm, self._realm.host.open_ping()
+        realm, socket = self._realm, self._realm.host.open_ping(guest.version)
         session = _Session(guest, identifier, socket)
         socket.on_reply = lambda *reply: realm.post(partial(self._replied, session, *reply))
         socket.on_error = lambda *error: realm.post(partial(self._failed, session, *error))
@@ -112,21 +112,20 @@ class EchoService:
             evicted.socket.close()
         return session
 
-    def _replied(self, session: _Session, sequence: int, payload: bytes, source: IPv4Address, now: int) -> None:
+    def _replied(self, session: _Session, sequence: int, payload: bytes, source: IPAddress, now: int) -> None:
         quotation = session.pending.get(sequence)
         if quotation is None or quotation.head.destination != source:
             self._realm.counters["ping-unexpected"] += 1
             return
         del session.pending[sequence]
         session.received += len(payload)
-        reply = Icmpv4.echo_reply(session.identifier, sequence, payload)
-        self._realm.lan.datagram(source, session.guest, Protocol.ICMP, reply.pack(), now)
+        self._realm.side(source).echo_reply(source, session.guest, session.identifier, sequence, payload, now)
 
-    def _failed(self, session: _Session, kind: int, code: int, reporter: IPv4Address, sequence: int, now: int) -> None:
+    def _failed(self, session: _Session, kind: int, code: int, reporter: IPAddress, sequence: int, now: int) -> None:
         quotation = session.pending.pop(sequence, None)
         if quotation is None:
             self._realm.counters["ping-unexpected"] += 1
             return
         # An error from the host's own loopback or network is the gateway's, for a guest has no other router there.
-        source = self._realm.to_guest(Endpoint(reporter, 0)).address
-        self._realm.error(quotation, Icmpv4(kind, code, 0, quotation.octets), now, source)
+        source = self._realm.to_guest(Endpoint(reporter, 0), session.guest.version).address
+        self._realm.side(session.guest).relay_error(quotation, kind, code, now, source)

@@ -38,7 +38,9 @@ from netemu.user.icmp import EchoService
 from netemu.user.lan import Lan
 from netemu.user.leases import Lease
 from netemu.user.options import UserOptions
-from netemu.user.realm import Quotation, Realm
+from netemu.user.realm import Realm
+from netemu.user.side import Quotation
+from netemu.user.side4 import Side4
 from netemu.user.tcp import TcpNat
 from netemu.user.udp import UdpNat
 from netemu.wire.address import MacAddress
@@ -72,7 +74,8 @@ class UserNetwork:
         self.options = options
         self.counters: Counter[str] = Counter()
         self._lan = Lan(options, self.counters, getrandbits(16), self._guest_unreachable)
-        self._realm = Realm(options, host, self._lan, self.counters, getrandbits)
+        self._side4 = Side4(options, self._lan, self.counters)
+        self._realm = Realm(options, host, (self._side4,), self.counters, getrandbits)
         self._reassembler = Reassembler()
         self._reassembler.counters = self.counters
         self._dhcp = DhcpServer(options, self.counters)
@@ -282,7 +285,7 @@ class UserNetwork:
 
     def _time_exceeded(self, packet: IPv4, code: TimeExceededCode, now: int) -> None:
         quotation = Quotation.of(packet)
-        self._realm.error(quotation, Icmpv4.time_exceeded(code, quotation.octets), now)
+        self._side4.error(quotation, Icmpv4.time_exceeded(code, quotation.octets), now)
 
     def _guest_unreachable(self, packet: IPv4, now: int) -> None:
         if packet.protocol == IpProtocol.TCP:

@@ -4,80 +4,55 @@ The host's sockets speak up at any moment and know no time; an engine is only to
 into an inbox, the network's `wakeup` is called, and the inbox is worked off at the next `transmit`. It is bounded: a datagram
 that does not fit is dropped and counted (`inbox-full`), as a socket's buffer would.
 
-Addresses have two faces: the gateway, seen by a guest, is the host's loopback, and back. Nothing else is translated.
+Addresses have two faces: the gateway, seen by a guest, is the host's loopback, and back. Nothing else is translated, except a peer
+of the other family (a port of the host's 127.0.0.1 that is forwarded to a guest's IPv6 address): a guest cannot answer
+it, so to the guest it is the gateway too.
 
-ICMP errors quote the guest's datagram as it was sent, obey RFC 1122 3.2.2, and are limited to a thousand a second (RFC 1812
-4.3.2.8).
+What depends on the family of an address is asked of its side (`netemu.user.side`).
 """
 
 from __future__ import annotations
 
 import errno
 from collections import Counter, deque
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
-from typing import Final, Self
+from collections.abc import Callable, Iterable
+from typing import Final
 
 from netemu.errors import HostError
 from netemu.io.host import Host
-from netemu.stack.icmp import TokenBucket, error_about
 from netemu.stack.ip import choose_port
 from netemu.user.flow import Refusal
-from netemu.user.lan import Lan
 from netemu.user.options import UserOptions
-from netemu.wire.address import Endpoint
-from netemu.wire.icmpv4 import Icmpv4, UnreachableCode
-from netemu.wire.ipv4 import IPv4, Protocol
+from netemu.user.side import Quotation, Side
+from netemu.wire.address import Endpoint, Family, IPAddress
+from netemu.wire.ipv4 import Protocol
 from netemu.wire.udp import Udp
 
-__all__ = ["Quotation", "Realm"]
+__all__ = ["Realm"]
 
-_LOOPBACK: Final = IPv4Address("127.0.0.1")
 _INBOX_LIMIT: Final = 1024  # events
 _REFUSALS: Final = 64
-_QUOTED: Final = 548  # octets of a datagram that an error can hold (RFC 1812 4.3.2.3: 576 with its own headers)
-
-# What a guest is told when the host says why not (RFC 792; code 13 RFC 1812 5.2.7.1). What is not here is HOST.
-_UNREACHABLE_CODES: Final = {
-    errno.ECONNREFUSED: UnreachableCode.PORT,
-    errno.ENETUNREACH: UnreachableCode.NET,
-    errno.ENETDOWN: UnreachableCode.NET,
-    errno.EHOSTUNREACH: UnreachableCode.HOST,
-    errno.EMSGSIZE: UnreachableCode.FRAGMENTATION_NEEDED,
-    errno.ENOPROTOOPT: UnreachableCode.PROTOCOL,
-    errno.EACCES: UnreachableCode.COMMUNICATION_PROHIBITED,
-    errno.EPERM: UnreachableCode.COMMUNICATION_PROHIBITED,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Quotation:
-    """As much of a guest's datagram as an ICMP error about it needs. `head` is the datagram with its payload cut."""
-
-    head: IPv4
-    octets: bytes
-
-    @classmethod
-    def of(cls, packet: IPv4) -> Self:
-        return cls(replace(packet, payload=packet.payload[:8]), packet.pack()[:_QUOTED])
 
 
 class Realm:
     """One network's surroundings. `wakeup` says that the inbox has something for `transmit`."""
 
     def __init__(
-        self, options: UserOptions, host: Host, lan: Lan, counters: Counter[str], getrandbits: Callable[[int], int]
+        self,
+        options: UserOptions,
+        host: Host,
+        sides: Iterable[Side],
+        counters: Counter[str],
+        getrandbits: Callable[[int], int],
     ) -> None:
         self.options = options
         self.host = host
-        self.lan = lan
+        self.sides = {side.family: side for side in sides}
         self.counters = counters
         self.getrandbits = getrandbits
         self.refusals: deque[Refusal] = deque(maxlen=_REFUSALS)
         self.wakeup: Callable[[], None] = _nobody
         self._inbox: deque[Callable[[int], None]] = deque()
-        self._errors = TokenBucket()
 
     # What comes from the host
 
@@ -101,18 +76,33 @@ class Realm:
 
     # The two faces of an address
 
-    def to_host(self, address: IPv4Address) -> IPv4Address:
-        """Where the host finds what a guest calls `address`."""
-        return _LOOPBACK if address == self.options.host else address
+    def side(self, address: IPAddress) -> Side:
+        """The side of the network that `address`, a guest's or one it names, belongs to."""
+        return self.sides[address.version]
 
-    def to_guest(self, endpoint: Endpoint) -> Endpoint:
-        """What a guest calls the host's peer `endpoint`.
+    def is_own(self, address: IPAddress) -> bool:
+        """One of the network's own addresses."""
+        return self.side(address).is_own(address)
+
+    def is_outside(self, address: IPAddress) -> bool:
+        """An address at which the host's sockets serve: the gateway, which is the host itself, or one beyond it."""
+        side = self.side(address)
+        return address == side.gateway or not side.is_own(address)
+
+    def to_host(self, address: IPAddress) -> IPAddress:
+        """Where the host finds what a guest calls `address`."""
+        side = self.side(address)
+        return side.loopback if address == side.gateway else address
+
+    def to_guest(self, endpoint: Endpoint, family: Family) -> Endpoint:
+        """What a guest calls the host's peer `endpoint`, in a conversation of `family`.
 
         A host that is itself on a network with our addresses has peers that a guest would look for beside itself: to it they are
         the gateway, as the host's loopback is.
         """
-        hidden = endpoint.address.is_loopback or endpoint.address in self.options.net
-        return Endpoint(self.options.host, endpoint.port) if hidden else endpoint
+        side, address = self.sides[family], endpoint.address
+        hidden = address.version != family or address.is_loopback or side.is_local(address)
+        return Endpoint(side.gateway, endpoint.port) if hidden else endpoint
 
     def free_endpoint(self, wanted: Endpoint, taken: Callable[[Endpoint], bool]) -> Endpoint:
         """`wanted`, or its address with another port where `taken` says so. The tables are too small to take all ports."""
@@ -126,30 +116,15 @@ class Realm:
     def send_udp(self, source: Endpoint, guest: Endpoint, data: bytes, now: int) -> None:
         """A UDP datagram for a guest, from an endpoint as the guest knows it."""
         payload = Udp(source.port, guest.port, data).pack(source.address, guest.address)
-        self.lan.datagram(source.address, guest.address, Protocol.UDP, payload, now)
+        self.side(guest.address).datagram(source.address, guest.address, Protocol.UDP, payload, now)
 
-    def refused(self, error: HostError, guest: Endpoint, destination: IPv4Address) -> None:
+    def refused(self, error: HostError, guest: Endpoint, destination: IPAddress) -> None:
         """Remember that the host refused something; the oldest of 64 is forgotten."""
         self.refusals.append(Refusal(error.errno or 0, error.operation, guest, destination))
 
-    def unreachable(self, quotation: Quotation, error: int, now: int, source: IPv4Address | None = None) -> None:
+    def unreachable(self, quotation: Quotation, error: int, now: int, source: IPAddress | None = None) -> None:
         """Tell a guest why its datagram went nowhere; `error` is the host's errno, `source` who says so (the gateway)."""
-        code = _UNREACHABLE_CODES.get(error, UnreachableCode.HOST)
-        if code is UnreachableCode.PORT and source is None:
-            source = quotation.head.destination  # only a host knows its ports
-        mtu = self.options.mtu if code is UnreachableCode.FRAGMENTATION_NEEDED else 0
-        self.error(quotation, Icmpv4.unreachable(code, quotation.octets, mtu), now, source)
-
-    def error(self, quotation: Quotation, message: Icmpv4, now: int, source: IPv4Address | None = None) -> None:
-        """Send `message` about what `quotation` quotes, where that is allowed; from the gateway unless `source` is given."""
-        sender = source or self.options.host
-        packet = error_about(quotation.head, sender, lambda _: message, identification=self.lan.next_identification())
-        if packet is None:
-            self.counters["icmp-error-suppressed"] += 1
-        elif not self._errors.take(now):
-            self.counters["icmp-error-limited"] += 1
-        else:
-            self.lan.send(packet, now)
+        self.side(quotation.head.source).unreachable(quotation, error, now, source)
 
 
 def _nobody() -> None:

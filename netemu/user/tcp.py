@@ -38,9 +38,10 @@ from netemu.stack.tcp import State, TcpConfig, TcpConnection, reply_to_unknown
 from netemu.stack.tcp.state import HANDSHAKE
 from netemu.user.dns import DNS_PORT
 from netemu.user.flow import Flow
-from netemu.user.realm import Quotation, Realm
+from netemu.user.realm import Realm
+from netemu.user.side import Packet, Quotation
 from netemu.wire.address import Endpoint
-from netemu.wire.ipv4 import MINIMUM_HEADER_LENGTH, IPv4, Protocol
+from netemu.wire.ipv4 import Protocol
 from netemu.wire.tcp import ACK, RST, SYN, Tcp
 from netemu.wire.tcp import MINIMUM_HEADER_LENGTH as TCP_HEADER_LENGTH
 
@@ -105,8 +106,10 @@ class TcpNat:
 
     def __init__(self, realm: Realm) -> None:
         self._realm = realm
-        mss = realm.options.mtu - MINIMUM_HEADER_LENGTH - TCP_HEADER_LENGTH
-        self._config = TcpConfig(mss=mss, keepalive_idle_ns=_KEEPALIVE_IDLE)
+        self._configs = {
+            family: TcpConfig(mss=realm.options.mtu - side.header_length - TCP_HEADER_LENGTH, keepalive_idle_ns=_KEEPALIVE_IDLE)
+            for family, side in realm.sides.items()
+        }
         self._flows: dict[_Key, _Flow] = {}
         self._half_open: dict[_Flow, None] = {}  # the oldest first
         self._changed: dict[_Flow, None] = {}
@@ -114,7 +117,7 @@ class TcpNat:
 
     # From the guests
 
-    def receive(self, packet: IPv4, now: int) -> None:
+    def receive(self, packet: Packet, now: int) -> None:
         """A guest's segment; raises `WireError`."""
         segment = Tcp.parse(packet.payload, packet.source, packet.destination)
         guest = Endpoint(packet.source, segment.source_port)
@@ -132,7 +135,7 @@ class TcpNat:
             self._realm.counters["tcp-unknown"] += 1
             self._refuse(key, segment, now)
 
-    def guest_unreachable(self, packet: IPv4, now: int) -> None:
+    def guest_unreachable(self, packet: Packet, now: int) -> None:
         """A segment of ours found no guest."""
         ports = packet.payload
         remote = Endpoint(packet.source, int.from_bytes(ports[:2], "big"))
@@ -151,7 +154,7 @@ class TcpNat:
         self._changed[flow] = None
         return True
 
-    def _open(self, key: _Key, packet: IPv4, syn: Tcp, now: int) -> None:
+    def _open(self, key: _Key, packet: Packet, syn: Tcp, now: int) -> None:
         """A connection outwards."""
         realm = self._realm
         guest, remote = key
@@ -175,11 +178,11 @@ class TcpNat:
 
     def _target(self, remote: Endpoint) -> Endpoint | None:
         """Where on the host's side a guest's `remote` is; None: nobody listens there."""
-        options, host = self._realm.options, self._realm.host
-        if remote == Endpoint(options.dns, DNS_PORT):
-            return next(iter(host.nameservers()), None)
-        if remote.address == options.host or not self._realm.lan.is_own(remote.address):
-            return Endpoint(self._realm.to_host(remote.address), remote.port)
+        realm = self._realm
+        if remote.port == DNS_PORT and remote.address in realm.side(remote.address).resolvers:
+            return next(iter(realm.host.nameservers()), None)
+        if realm.is_outside(remote.address):
+            return Endpoint(realm.to_host(remote.address), remote.port)
         return None
 
     def _refuse(self, key: _Key, segment: Tcp, now: int) -> None:
@@ -194,7 +197,7 @@ class TcpNat:
         if not self._make_room():
             stream.abort()
             return
-        wanted = self._realm.to_guest(stream.remote)
+        wanted = self._realm.to_guest(stream.remote, guest.address.version)
         remote = self._realm.free_endpoint(wanted, lambda each: (guest, each) in self._flows)
         flow = self._add((guest, remote), stream, None)
         flow.connection.open_active(now)
@@ -219,7 +222,13 @@ class TcpNat:
         guest, remote = key
         octets = _Stream(stream)
         connection = TcpConnection(
-            self._config, remote, guest, octets, octets, self._realm.getrandbits(32), self._realm.getrandbits(32)
+            self._configs[guest.address.version],
+            remote,
+            guest,
+            octets,
+            octets,
+            self._realm.getrandbits(32),
+            self._realm.getrandbits(32),
         )
         return _Flow(key, stream, octets, connection, asked)
 
@@ -293,7 +302,8 @@ class TcpNat:
     def _send(self, key: _Key, segment: Tcp, now: int) -> None:
         guest, remote = key
         payload = segment.pack(remote.address, guest.address)
-        self._realm.lan.datagram(remote.address, guest.address, Protocol.TCP, payload, now, dont_fragment=True)
+        side = self._realm.side(guest.address)
+        side.datagram(remote.address, guest.address, Protocol.TCP, payload, now, dont_fragment=True)
 
     def flows(self) -> list[Flow]:
         return [Flow("tcp", flow.state, *flow.key, flow.octets.sent, flow.octets.received) for flow in self._flows.values()]

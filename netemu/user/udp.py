@@ -24,10 +24,9 @@ from netemu.net.clock import SECOND
 from netemu.net.sockets import DatagramSocket
 from netemu.user.flow import Flow
 from netemu.user.idle import IdleTable
-from netemu.user.realm import Quotation, Realm
+from netemu.user.realm import Realm
+from netemu.user.side import UNSPECIFIED, Packet, Quotation
 from netemu.wire.address import Endpoint
-from netemu.wire.fields import ANY_IPV4
-from netemu.wire.ipv4 import IPv4
 from netemu.wire.udp import Udp
 
 __all__ = ["MAPPING_TIMEOUT", "UdpNat"]
@@ -56,7 +55,7 @@ class UdpNat:
         self._realm = realm
         self._mappings: IdleTable[Endpoint, _Mapping] = IdleTable(_MAPPINGS, MAPPING_TIMEOUT)
 
-    def receive(self, packet: IPv4, datagram: Udp, now: int) -> None:
+    def receive(self, packet: Packet, datagram: Udp, now: int) -> None:
         """A guest's datagram for the gateway or for an address beyond it."""
         realm = self._realm
         guest = Endpoint(packet.source, datagram.source_port)
@@ -98,7 +97,7 @@ class UdpNat:
         mapping = self._mappings.use(guest, now)
         if mapping is not None:
             return mapping
-        realm, socket = self._realm, self._open(guest.port)
+        realm, socket = self._realm, self._open(guest)
         mapping = _Mapping(guest, socket)
         socket.on_datagram = lambda data, source: realm.post(partial(self._answered, mapping, data, source))
         socket.on_error = lambda error, destination: realm.post(partial(self._failed, mapping, error, destination))
@@ -108,14 +107,15 @@ class UdpNat:
             evicted.socket.close()
         return mapping
 
-    def _open(self, port: int) -> DatagramSocket:
+    def _open(self, guest: Endpoint) -> DatagramSocket:
+        unspecified = UNSPECIFIED[guest.address.version]
         try:
-            return self._realm.host.open_datagram(Endpoint(ANY_IPV4, port))
+            return self._realm.host.open_datagram(Endpoint(unspecified, guest.port))
         except HostError:  # in use there, or a port for which the host wants a privilege
-            return self._realm.host.open_datagram(Endpoint(ANY_IPV4, 0))
+            return self._realm.host.open_datagram(Endpoint(unspecified, 0))
 
     def _answered(self, mapping: _Mapping, data: bytes, source: Endpoint, now: int) -> None:
-        remote = self._realm.to_guest(source)
+        remote = self._realm.to_guest(source, mapping.guest.address.version)
         if not mapping.admits(remote):
             self._realm.counters["udp-filtered"] += 1
             return
@@ -127,7 +127,7 @@ class UdpNat:
         self._realm.send_udp(remote, mapping.guest, data, now)
 
     def _failed(self, mapping: _Mapping, error: int, destination: Endpoint, now: int) -> None:
-        quotation = mapping.remotes.get(self._realm.to_guest(destination))
+        quotation = mapping.remotes.get(self._realm.to_guest(destination, mapping.guest.address.version))
         if quotation is None:
             self._realm.counters["udp-late"] += 1
             return

@@ -50,7 +50,7 @@ def _seventeen(self: options.UserOptions) -> tuple[IPv4Address, ...]:
 
 def echo_for_the_internet(self: EchoService, packet: IPv4, message: Icmpv4, now: int) -> None:
     reply = Icmpv4.echo_reply(message.identifier, message.sequence, message.payload)
-    self._realm.lan.datagram(packet.destination, packet.source, Protocol.ICMP, reply.pack(), now)
+    self._realm.side(packet.source).datagram(packet.destination, packet.source, Protocol.ICMP, reply.pack(), now)
 
 
 def _with_a_hole(self: Any, *arguments: Any) -> None:
