@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from ipaddress import IPv4Address
 from typing import Protocol
 
 from netemu.net.loop import Loop
@@ -28,22 +27,23 @@ from netemu.net.sockets import (
     blocking_connect,
     endpoint,
 )
-from netemu.wire.address import Endpoint
+from netemu.wire.address import Endpoint, Family, IPAddress
 
 __all__ = ["Host", "PingSocket"]
 
 
 class PingSocket(Protocol):
-    """An unprivileged ICMP socket (Linux: socket(AF_INET, SOCK_DGRAM, IPPROTO_ICMP); net.ipv4.ping_group_range decides who may).
+    """An unprivileged ICMP socket of one family (Linux: SOCK_DGRAM with IPPROTO_ICMP or IPPROTO_ICMPV6;
+    net.ipv4.ping_group_range decides for both who may).
 
-    The kernel chooses the identifier; `on_reply` gets (sequence, payload, source address) of each echo reply,
-    `on_error` gets (ICMP type, ICMP code, reporting address, sequence) where an error came back instead.
+    The kernel chooses the identifier; `on_reply` gets (sequence, payload, source address) of each echo reply, `on_error`
+    gets (type, code, reporting address, sequence) where an error came back instead, as RFC 792 or RFC 4443 number them.
     """
 
-    on_reply: Callable[[int, bytes, IPv4Address], None] | None
-    on_error: Callable[[int, int, IPv4Address, int], None] | None
+    on_reply: Callable[[int, bytes, IPAddress], None] | None
+    on_error: Callable[[int, int, IPAddress, int], None] | None
 
-    def send_echo(self, destination: IPv4Address, sequence: int, payload: bytes, ttl: int = 64) -> None:
+    def send_echo(self, destination: IPAddress, sequence: int, payload: bytes, ttl: int = 64) -> None:
         """Send one echo request. An immediate refusal (no route) is a `HostError`."""
         ...
 
@@ -62,14 +62,17 @@ class Host(ABC):
 
     @abstractmethod
     def open_listener(self, local: Endpoint) -> ListenerSocket:
-        """Listen; port 0 lets the host choose. EADDRINUSE, EADDRNOTAVAIL and EACCES are `HostError`s."""
+        """Listen; port 0 lets the host choose. EADDRINUSE, EADDRNOTAVAIL and EACCES are `HostError`s.
+
+        Each family for itself: a listener on `::` gets no IPv4 (RFC 3493 5.3, IPV6_V6ONLY).
+        """
 
     @abstractmethod
     def open_datagram(self, local: Endpoint | None = None) -> DatagramSocket:
-        """A UDP socket, unconnected; port 0 lets the host choose."""
+        """A UDP socket, unconnected, of the family of `local` (None: IPv4) and of no other; port 0 lets the host choose."""
 
     @abstractmethod
-    def open_ping(self) -> PingSocket:
+    def open_ping(self, family: Family = 4) -> PingSocket:
         """A ping socket; `HostError` EACCES where ping_group_range grants it to nobody here."""
 
     @abstractmethod

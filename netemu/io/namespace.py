@@ -20,11 +20,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
@@ -38,6 +39,7 @@ _MS_BIND = 0x1000  # linux/mount.h
 _MS_REC = 0x4000
 _MS_PRIVATE = 0x40000
 _IFF_NOARP = 0x80  # linux/if.h
+_IFA_F_NODAD = 0x02  # linux/if_addr.h: nobody else is here, so an IPv6 address need not wait
 _RESOLV_CONF = "/etc/resolv.conf"
 
 _P = ParamSpec("_P")
@@ -136,15 +138,16 @@ class Namespace:
         self._netlink(f"silence {link}", lambda ip: ip.link("set", index=_index(ip, link), **no_arp))
 
     def add_address(self, address: str, link: str = "lo") -> None:
-        """Give `link` an address, such as 192.0.2.1/32; having it already is fine."""
+        """Give `link` an address, such as 192.0.2.1/32 or 2001:db8::1/128, usable at once; having it already is fine."""
         try:
-            interface = IPv4Interface(address)
+            interface = ip_interface(address)
         except ValueError as error:
-            raise LocalError(f"address {address!r}: {error}; write 192.0.2.1/32") from None
+            raise LocalError(f"address {address!r}: {error}; write 192.0.2.1/32 or 2001:db8::1/128") from None
         ip_text, length = str(interface.ip), interface.network.prefixlen
+        flags = {"flags": _IFA_F_NODAD} if interface.version == 6 else {}
 
         def add(ip: _Netlink) -> None:
-            ip.addr("replace", index=_index(ip, link), address=ip_text, prefixlen=length)
+            ip.addr("replace", index=_index(ip, link), address=ip_text, prefixlen=length, **flags)
 
         self._netlink(f"add address {address}", add)
 
@@ -153,14 +156,15 @@ class Namespace:
         is EHOSTUNREACH, throw ENETUNREACH, prohibit EACCES). An existing route for `network` is replaced.
         """
         try:
-            destination = str(IPv4Network(network))
+            destination = ip_network(network)
         except ValueError as error:
-            raise LocalError(f"network {network!r}: {error}; write 203.0.113.0/24") from None
+            raise LocalError(f"network {network!r}: {error}; write 203.0.113.0/24 or 2001:db8:1::/48") from None
+        family = socket.AF_INET if destination.version == 4 else socket.AF_INET6
         via_router = {} if via is None else {"gateway": via}
 
         def add(ip: _Netlink) -> None:
             out = {} if link is None else {"oif": _index(ip, link)}
-            ip.route("replace", dst=destination, type=kind, **via_router, **out)
+            ip.route("replace", family=family, dst=str(destination), type=kind, **via_router, **out)
 
         self._netlink(f"add route {network} {kind}", add)
 

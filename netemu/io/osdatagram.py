@@ -1,7 +1,8 @@
 """UDP and ping over the operating system's sockets, with the ICMP errors that come back.
 
-IP_RECVERR (ip(7)) makes Linux queue each ICMP error with the destination it is about and who sent it, for sockets that are not
-connected too. The queue is read whenever epoll reports an error. Since the kernel also hands a queued error to the next call on
+The families differ in names and numbers only, which are the two rows of `_FAMILIES`; what follows is said of IPv4.
+IP_RECVERR (ip(7), ipv6(7)) makes Linux queue each ICMP error with the destination it is about and who sent it, for sockets that
+are not connected too. The queue is read whenever epoll reports an error. Since the kernel also hands a queued error to the next call on
 the socket, whatever that call is about, a send that fails reads the queue and tries once more.
 
 Each packet's TTL is given with it (an IP_TTL control message, 1 to 255, else EINVAL); the TTL of what comes is asked
@@ -16,29 +17,54 @@ import struct
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import NamedTuple
 
 from netemu.errors import HostError
 from netemu.io.osstream import socket_endpoint
 from netemu.io.stream import Closeable
 from netemu.io.watcher import ERROR, READABLE, FdWatcher
-from netemu.wire.address import Endpoint
-from netemu.wire.errors import WireError
-from netemu.wire.icmpv4 import HEADER_LENGTH, IcmpType, Icmpv4
+from netemu.wire.address import Endpoint, Family, IPAddress
+from netemu.wire.icmpv4 import IcmpType
+from netemu.wire.icmpv6 import Icmpv6Type
 
 __all__ = ["OsDatagram", "OsPing"]
 
-_IP_RECVERR = 11  # linux/in.h; these three are not in Python 3.11's socket module
-_IP_RECVTTL = 12
 _MSG_ERRQUEUE = 0x2000  # linux/socket.h
-_ORIGIN_ICMP = 2  # SO_EE_ORIGIN_ICMP (linux/errqueue.h); errors of local origin are raised by the call itself
 _EXTENDED_ERROR = struct.Struct("=IBBBxII")  # struct sock_extended_err: errno, origin, type, code, pad, info, data
-_OFFENDER = struct.Struct("=HH4s")  # the start of struct sockaddr_in: family, port, address
 _TTL = struct.Struct("=i")
+_ECHO = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence (RFC 792, RFC 4443 4.1)
 _LONGEST = 65_536  # octets
 _CONTROL = 512  # octets: room for the control messages asked for
 _BURST = 64  # datagrams, or errors, taken before other callbacks have their turn
+
+
+class _Options(NamedTuple):
+    """What one family calls things."""
+
+    level: int
+    recverr: int  # linux/in.h, linux/in6.h; Python 3.11's socket module has not all of them
+    recvttl: int
+    ttl: int
+    origin: int  # SO_EE_ORIGIN_ICMP, .._ICMP6 (linux/errqueue.h); errors of local origin are raised by the call itself
+    offender: struct.Struct  # struct sockaddr_in or sockaddr_in6, up to the address
+    echo_request: int
+    echo_reply: int
+
+
+_FAMILIES: dict[Family, _Options] = {
+    4: _Options(socket.IPPROTO_IP, 11, 12, socket.IP_TTL, 2, struct.Struct("=4x4s"), IcmpType.ECHO_REQUEST, IcmpType.ECHO_REPLY),
+    6: _Options(
+        socket.IPPROTO_IPV6,
+        25,
+        socket.IPV6_RECVHOPLIMIT,
+        socket.IPV6_HOPLIMIT,
+        3,
+        struct.Struct("=8x16s"),
+        Icmpv6Type.ECHO_REQUEST,
+        Icmpv6Type.ECHO_REPLY,
+    ),
+}
 
 
 class _QueuedError(NamedTuple):
@@ -47,7 +73,7 @@ class _QueuedError(NamedTuple):
     errno: int
     type: int
     code: int
-    reporter: IPv4Address
+    reporter: IPAddress
     destination: Endpoint
     packet: bytes
 
@@ -56,14 +82,16 @@ class _ErrorQueueSocket(ABC):
     """What UDP and ping sockets share. `counters` has `received` and by reason what was dropped."""
 
     def __init__(self, watcher: FdWatcher, sock: socket.socket, forget: Callable[[Closeable], None]) -> None:
+        self._family: Family = 4 if sock.family == socket.AF_INET else 6
+        self._options = options = _FAMILIES[self._family]
         self.last_ttl: int | None = None
         self.counters: Counter[str] = Counter()
         self._watcher = watcher
         self._socket = sock
         self._forget = forget
         self._closed = False
-        sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
-        sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
+        sock.setsockopt(options.level, options.recverr, 1)
+        sock.setsockopt(options.level, options.recvttl, 1)
         watcher.watch(sock.fileno(), READABLE, self._happened)
 
     @abstractmethod
@@ -75,7 +103,9 @@ class _ErrorQueueSocket(ABC):
     def _send(self, data: bytes, destination: Endpoint, ttl: int, operation: str) -> None:
         if self._closed:
             raise HostError(errno.EBADF, operation)
-        control = [(socket.IPPROTO_IP, socket.IP_TTL, _TTL.pack(ttl))]
+        if destination.address.version != self._family:
+            raise HostError(errno.EAFNOSUPPORT, operation)
+        control = [(self._options.level, self._options.ttl, _TTL.pack(ttl))]
         target = (str(destination.address), destination.port)
         self._watcher.expect()
         try:
@@ -101,14 +131,14 @@ class _ErrorQueueSocket(ABC):
             except OSError:  # EAGAIN, or an error that the queue tells better
                 return
             for level, kind, value in control:
-                if (level, kind) == (socket.IPPROTO_IP, socket.IP_TTL):
+                if (level, kind) == (self._options.level, self._options.ttl):
                     self.last_ttl = _TTL.unpack(value)[0]
             self.counters["received"] += 1
             self._arrived(data, socket_endpoint(source))
 
     def _take_errors(self) -> bool:
         """Report what the error queue holds; False if it was empty."""
-        found = False
+        found, options = False, self._options
         for _ in range(_BURST):
             if self._closed:
                 break
@@ -118,10 +148,10 @@ class _ErrorQueueSocket(ABC):
                 break
             found = True
             for level, kind, value in control:
-                if (level, kind) == (socket.IPPROTO_IP, _IP_RECVERR):
+                if (level, kind) == (options.level, options.recverr):
                     number, origin, icmp_type, code, _, _ = _EXTENDED_ERROR.unpack_from(value)
-                    if origin == _ORIGIN_ICMP:
-                        reporter = IPv4Address(_OFFENDER.unpack_from(value, _EXTENDED_ERROR.size)[2])
+                    if origin == options.origin:
+                        reporter = ip_address(options.offender.unpack_from(value, _EXTENDED_ERROR.size)[0])
                         self._failed(_QueuedError(number, icmp_type, code, reporter, socket_endpoint(destination), packet))
         return found
 
@@ -159,33 +189,28 @@ class OsDatagram(_ErrorQueueSocket):
 
 
 class OsPing(_ErrorQueueSocket):
-    """A ping socket (icmp(7), IPPROTO_ICMP datagrams): the kernel writes the identifier and the checksum.
+    """A ping socket (icmp(7), datagrams of IPPROTO_ICMP or IPPROTO_ICMPV6): the kernel writes the identifier and the checksum.
 
     `counters` has `received`, and `malformed` for what is no echo reply.
     """
 
     def __init__(self, watcher: FdWatcher, sock: socket.socket, forget: Callable[[Closeable], None]) -> None:
-        self.on_reply: Callable[[int, bytes, IPv4Address], None] | None = None
-        self.on_error: Callable[[int, int, IPv4Address, int], None] | None = None
+        self.on_reply: Callable[[int, bytes, IPAddress], None] | None = None
+        self.on_error: Callable[[int, int, IPAddress, int], None] | None = None
         super().__init__(watcher, sock, forget)
 
-    def send_echo(self, destination: IPv4Address, sequence: int, payload: bytes, ttl: int = 64) -> None:
-        request = Icmpv4.echo_request(0, sequence, payload).pack()
-        self._send(request, Endpoint(destination, 0), ttl, f"ping {destination}")
+    def send_echo(self, destination: IPAddress, sequence: int, payload: bytes, ttl: int = 64) -> None:
+        request = _ECHO.pack(self._options.echo_request, 0, 0, 0, sequence & 0xFFFF)
+        self._send(request + payload, Endpoint(destination, 0), ttl, f"ping {destination}")
 
     def _arrived(self, data: bytes, source: Endpoint) -> None:
-        try:
-            reply = Icmpv4.parse(data)
-        except WireError:
-            reply = None
-        if reply is None or reply.type != IcmpType.ECHO_REPLY:
+        if len(data) < _ECHO.size or data[0] != self._options.echo_reply:
             self.counters["malformed"] += 1
         elif self.on_reply is not None:
-            self.on_reply(reply.sequence, reply.payload, source.address)
+            self.on_reply(_ECHO.unpack_from(data)[4], data[_ECHO.size :], source.address)
 
     def _failed(self, error: _QueuedError) -> None:
-        if len(error.packet) < HEADER_LENGTH:
+        if len(error.packet) < _ECHO.size:
             self.counters["malformed"] += 1
         elif self.on_error is not None:
-            sequence = int.from_bytes(error.packet[6:8], "big")  # RFC 792, echo message
-            self.on_error(error.type, error.code, error.reporter, sequence)
+            self.on_error(error.type, error.code, error.reporter, _ECHO.unpack_from(error.packet)[4])

@@ -14,7 +14,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -27,12 +27,15 @@ from netemu.io.stream import Closeable
 from netemu.io.watcher import FdWatcher
 from netemu.net.loop import Loop
 from netemu.net.sockets import Address, endpoint
-from netemu.wire.address import Endpoint
+from netemu.wire.address import Endpoint, Family
+from netemu.wire.fields import ANY_IPV4
 
 __all__ = ["NetnsHost", "OsHost"]
 
 _BACKLOG = 128
 _DNS_PORT = 53
+_FAMILIES: dict[Family, int] = {4: socket.AF_INET, 6: socket.AF_INET6}
+_PING_PROTOCOLS: dict[Family, int] = {4: socket.IPPROTO_ICMP, 6: socket.IPPROTO_ICMPV6}
 _NON_BLOCKING = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 _BLACKHOLE = "blackhole"  # the interface's name
@@ -44,7 +47,7 @@ _OpenIn: TypeAlias = Callable[[Callable[[], socket.socket]], socket.socket]
 
 class OsHost(ServiceHost):
     """Real sockets. `open_in` calls the function that makes a socket, in another namespace say; `resolv_conf` is where
-    `nameservers` looks (resolv.conf(5); IPv4 only), behind the servers of `dns_server`.
+    `nameservers` looks (resolv.conf(5)), behind the servers of `dns_server`.
     """
 
     def __init__(
@@ -62,7 +65,7 @@ class OsHost(ServiceHost):
         self._open: dict[Closeable, None] = {}
 
     def open_stream(self, remote: Endpoint, local: Endpoint | None = None) -> OsStream:
-        sock = self._socket(socket.SOCK_STREAM)
+        sock = self._socket(remote.address.version, socket.SOCK_STREAM)
         if local is not None:
             self._bind(sock, local)
         error = sock.connect_ex((str(remote.address), remote.port))
@@ -71,7 +74,7 @@ class OsHost(ServiceHost):
         return stream
 
     def open_listener(self, local: Endpoint) -> OsListener:
-        sock = self._socket(socket.SOCK_STREAM)
+        sock = self._socket(local.address.version, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._bind(sock, local)
         try:
@@ -82,12 +85,14 @@ class OsHost(ServiceHost):
         return self._keep(OsListener(self.loop, self._watcher, sock, self._stream, self._forget))
 
     def open_datagram(self, local: Endpoint | None = None) -> OsDatagram:
-        sock = self._socket(socket.SOCK_DGRAM)
-        self._bind(sock, local or Endpoint(IPv4Address(0), 0))
+        bound = local or Endpoint(ANY_IPV4, 0)
+        sock = self._socket(bound.address.version, socket.SOCK_DGRAM)
+        self._bind(sock, bound)
         return self._keep(OsDatagram(self._watcher, sock, self._forget))
 
-    def open_ping(self) -> OsPing:
-        return self._keep(OsPing(self._watcher, self._socket(socket.SOCK_DGRAM, socket.IPPROTO_ICMP), self._forget))
+    def open_ping(self, family: Family = 4) -> OsPing:
+        sock = self._socket(family, socket.SOCK_DGRAM, _PING_PROTOCOLS[family])
+        return self._keep(OsPing(self._watcher, sock, self._forget))
 
     def nameservers(self) -> list[Endpoint]:
         return [*self.served_nameservers(), *_read_nameservers(Path(self._resolv_conf))]
@@ -99,12 +104,15 @@ class OsHost(ServiceHost):
                 self._open.popitem()[0].close()
             self._watcher.close()
 
-    def _socket(self, kind: int, protocol: int = 0) -> socket.socket:
+    def _socket(self, family: Family, kind: int, protocol: int = 0) -> socket.socket:
         try:
-            return self._open_in(lambda: socket.socket(socket.AF_INET, kind | _NON_BLOCKING, protocol))
+            sock = self._open_in(lambda: socket.socket(_FAMILIES[family], kind | _NON_BLOCKING, protocol))
         except OSError as error:
             what = "a ping socket, which net.ipv4.ping_group_range grants" if protocol else "a socket"
             raise HostError(error.errno or errno.EIO, f"open {what}") from None
+        if family == 6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        return sock
 
     def _bind(self, sock: socket.socket, local: Endpoint) -> None:
         try:
@@ -152,7 +160,8 @@ class NetnsHost(OsHost):
 
     def add_address(self, address: Address) -> None:
         """A machine with this address exists."""
-        self.namespace.add_address(f"{endpoint(address, 0).address}/32")
+        machine = endpoint(address, 0).address
+        self.namespace.add_address(f"{machine}/{machine.max_prefixlen}")
 
     def unreachable(self, network: str, error: int = errno.ENETUNREACH) -> None:
         """Packets to `network` are refused at once, with ENETUNREACH or EHOSTUNREACH."""
@@ -193,6 +202,6 @@ def _read_nameservers(path: Path) -> list[Endpoint]:
     for line in text.splitlines():
         words = line.split()
         if len(words) > 1 and words[0] == "nameserver":
-            with suppress(AddressValueError):  # IPv6
-                found.append(Endpoint(IPv4Address(words[1]), _DNS_PORT))
+            with suppress(ValueError):
+                found.append(Endpoint(ip_address(words[1]), _DNS_PORT))
     return found

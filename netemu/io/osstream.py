@@ -18,7 +18,7 @@ import struct
 import termios
 from collections import Counter
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 
 from netemu.io.stream import BufferedStream, Closeable
 from netemu.io.watcher import READABLE, WRITABLE, FdWatcher
@@ -38,9 +38,9 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # accept
 _LINGER_NONE = struct.pack("ii", 1, 0)  # struct linger: close sends a reset
 
 
-def socket_endpoint(address: tuple[str, int]) -> Endpoint:
-    """What the `socket` module calls an address."""
-    return Endpoint(IPv4Address(address[0]), address[1])
+def socket_endpoint(address: tuple[str, int] | tuple[str, int, int, int]) -> Endpoint:
+    """What the `socket` module calls an address. The scope of a link-local one is its text's (RFC 4007 11)."""
+    return Endpoint(ip_address(address[0]), address[1])
 
 
 class OsStream(BufferedStream):

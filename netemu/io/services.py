@@ -3,8 +3,8 @@
 They use nothing but the `Host` interface, so they serve from memory (`SimHost`), from loopback (`OsHost`) and from a
 private namespace (`NetnsHost`) alike.
 
-The DNS server is authoritative for its zone and knows nothing else: A records for the names in it; NXDOMAIN for other names; no
-answers (NODATA) for other types of a known name (RFC 2308 2). It answers over UDP, in at most 512 octets (RFC 1035 4.2.1), and over
+The DNS server is authoritative for its zone and knows nothing else: A and AAAA records for the names in it; NXDOMAIN for other
+names; no answers (NODATA) for other types of a known name (RFC 2308 2). It answers over UDP, in at most 512 octets (RFC 1035 4.2.1), and over
 TCP (RFC 7766), where an answer that was too long for UDP fits. A message that cannot be parsed gets FORMERR if its
 header can be; EDNS is ignored, which its clients understand (RFC 6891 6.1.1).
 
@@ -196,10 +196,9 @@ class DnsServer:
         addresses = {_folded(name): value for name, value in self.zone.items()}.get(_folded(question.name))
         if addresses is None:
             return replace(reply, authoritative=True, response_code=ResponseCode.NAME_ERROR)
-        if question.type not in (RecordType.A, RecordType.ANY):
-            return replace(reply, authoritative=True)
         texts = [addresses] if isinstance(addresses, str) else addresses
-        answers = tuple(a_record(question.name, endpoint(text, 0).address, _RECORD_TTL) for text in texts)
+        records = [a_record(question.name, endpoint(text, 0).address, _RECORD_TTL) for text in texts]
+        answers = tuple(record for record in records if question.type in (record.type, RecordType.ANY))
         return replace(reply, authoritative=True, answers=answers)
 
     def _asked(self, data: bytes, source: Endpoint) -> None:

@@ -9,9 +9,9 @@ them to play servers, and says which networks are unreachable or silent:
     host.blackhole("203.0.113.128/25")
     with host.tcp_listen("198.51.100.7", 80) as listener: ...
 
-127.0.0.0/8 and the host's own address, 192.0.2.254 unless said otherwise (TEST-NET-1, RFC 5737), always exist; to everything else
-there is no route (ENETUNREACH). Everything that happens goes through `Loop.call_soon` in the order in which it was asked for, and
-port numbers are counted, so a run repeats exactly.
+Addresses and networks are of either family. 127.0.0.0/8, ::1 and the host's own addresses, 192.0.2.254 and 2001:db8::254 unless
+said otherwise (RFC 5737, RFC 3849), always exist; to everything else there is no route (ENETUNREACH). Everything that happens
+goes through `Loop.call_soon` in the order in which it was asked for, and port numbers are counted, so a run repeats exactly.
 
 ping_group_range has Linux's meaning (Documentation/networking/ip-sysctl.rst): whoever is in a group from `low` to `high` may open
 ping sockets, nobody if `low` is the larger.
@@ -21,22 +21,23 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from netemu.errors import HostError, LocalError
 from netemu.io.services import ServiceHost
-from netemu.io.simnet import UNREACHABLE_CODES, Fate, IcmpReport, PortTable, Route, RouteTable
+from netemu.io.simnet import UNREACHABLE_ERRORS, Fate, IcmpReport, Network, PortTable, Route, RouteTable, unspecified
 from netemu.io.simsockets import SimDatagram, SimListener, SimPing, SimStream
 from netemu.net.clock import SECOND
 from netemu.net.loop import Loop
 from netemu.net.sockets import Address, endpoint
-from netemu.wire.address import Endpoint
+from netemu.wire.address import Endpoint, Family, IPAddress
 from netemu.wire.fields import ANY_IPV4
 
 __all__ = ["SimHost"]
 
 _LOOPBACK = IPv4Network("127.0.0.0/8")  # RFC 1122 3.2.1.3 (g)
-_LOCALHOST = IPv4Address("127.0.0.1")
+_LOOPBACK_IPV6 = IPv6Network("::1/128")  # RFC 4291 2.5.3
+_LOCALHOST: dict[Family, IPAddress] = {4: IPv4Address("127.0.0.1"), 6: IPv6Address("::1")}
 _SYN_GIVEN_UP = 127 * SECOND  # six retransmissions, Linux's tcp_syn_retries
 _DEFAULT_TTL = 64
 _DNS_PORT = 53
@@ -45,8 +46,8 @@ _DNS_PORT = 53
 class SimHost(ServiceHost):
     """An in-memory host and its Internet.
 
-    `address` is the host's own, the source of what it sends; `nameservers` is what `nameservers()` begins with; `buffer` is
-    how many octets a stream holds per direction; `groups` are the group ids of the process that runs the user network,
+    `address` and `address6` are the host's own, the sources of what it sends; `nameservers` is what `nameservers()` begins
+    with; `buffer` is how many octets a stream holds per direction; `groups` are the group ids of the process that runs the user network,
     and `ping_group_range` decides whether one of them may ping.
     """
 
@@ -56,6 +57,7 @@ class SimHost(ServiceHost):
         *,
         name: str = "host",
         address: Address = "192.0.2.254",
+        address6: Address = "2001:db8::254",
         nameservers: Sequence[Address] = (),
         buffer: int = 65_536,
         groups: Iterable[int] = (100,),
@@ -64,7 +66,8 @@ class SimHost(ServiceHost):
         super().__init__(loop, name)
         if buffer < 1:
             raise LocalError(f"buffer={buffer}: a stream holds one octet at least")
-        self.address = endpoint(address, 0).address
+        self.address = _of_family(4, address, "address")
+        self.address6 = _of_family(6, address6, "address6")
         self.groups = tuple(groups)
         self.ping_group_range = ping_group_range
         self.tcp_ports: PortTable[SimListener | SimStream] = PortTable("TCP")
@@ -74,13 +77,14 @@ class SimHost(ServiceHost):
         self._accepted: dict[SimStream, None] = {}
         self._pings: list[SimPing] = []
         self._routes = RouteTable(Route(Fate.REFUSED, error=errno.ENETUNREACH))
-        self._routes.set(_LOOPBACK, Route(Fate.ARRIVES))
-        self.add_address(self.address)
+        for network in (_LOOPBACK, _LOOPBACK_IPV6, ip_network(self.address), ip_network(self.address6)):
+            self._routes.set(network, Route(Fate.ARRIVES))
 
     def add_address(self, address: Address, *, path: Sequence[Address] = ()) -> None:
         """A machine with this address exists, behind the routers of `path` (nearest first; each takes one from the TTL)."""
-        routers = tuple(endpoint(router, 0).address for router in path)
-        self._routes.set(IPv4Network(endpoint(address, 0).address), Route(Fate.ARRIVES, routers))
+        machine = endpoint(address, 0).address
+        routers = tuple(_of_family(machine.version, router, "a router of path") for router in path)
+        self._routes.set(ip_network(machine), Route(Fate.ARRIVES, routers))
 
     def unreachable(self, network: str, error: int = errno.ENETUNREACH, *, reporter: Address | None = None) -> None:
         """Packets to `network` are refused with ENETUNREACH or EHOSTUNREACH.
@@ -88,10 +92,11 @@ class SimHost(ServiceHost):
         With a `reporter` that router's ICMP error comes back later; without one the host's own routing table refuses at once
         (a `HostError` for datagrams and pings).
         """
-        if error not in UNREACHABLE_CODES:
+        if error not in UNREACHABLE_ERRORS:
             raise LocalError(f"error {error}: ENETUNREACH or EHOSTUNREACH is allowed")
-        source = None if reporter is None else endpoint(reporter, 0).address
-        self._routes.set(_network(network), Route(Fate.REFUSED, error=error, reporter=source))
+        refused = _network(network)
+        source = None if reporter is None else _of_family(refused.version, reporter, "reporter")
+        self._routes.set(refused, Route(Fate.REFUSED, error=error, reporter=source))
 
     def blackhole(self, network: str) -> None:
         """Packets to `network` vanish; a connection gives up with ETIMEDOUT after 127 s."""
@@ -102,7 +107,7 @@ class SimHost(ServiceHost):
         self.ping_group_range = (low, high)
 
     def open_stream(self, remote: Endpoint, local: Endpoint | None = None) -> SimStream:
-        bound = local or Endpoint(ANY_IPV4, 0)
+        bound = local or Endpoint(unspecified(remote.address), 0)
         self._require_address(bound)
         source = self.tcp_ports.choose(Endpoint(self.source_for(bound.address, remote.address), bound.port))
         stream = SimStream(self, source, remote, self._buffer)
@@ -135,11 +140,11 @@ class SimHost(ServiceHost):
         self.udp_ports.hold(datagram.local, datagram)
         return datagram
 
-    def open_ping(self) -> SimPing:
+    def open_ping(self, family: Family = 4) -> SimPing:
         low, high = self.ping_group_range
         if not any(low <= group <= high for group in self.groups):
             raise HostError(errno.EACCES, f"open a ping socket (groups {self.groups}, ping_group_range {low} {high})")
-        ping = SimPing(self)
+        ping = SimPing(self, family)
         self._pings.append(ping)
         return ping
 
@@ -152,15 +157,17 @@ class SimHost(ServiceHost):
             holder.close()
         self._pings.clear()
 
-    def source_for(self, bound: IPv4Address, destination: IPv4Address) -> IPv4Address:
+    def source_for(self, bound: IPAddress, destination: IPAddress) -> IPAddress:
         """The source address of a packet from a socket bound to `bound`."""
-        if bound != ANY_IPV4:
+        if not bound.is_unspecified:
             return bound
-        return _LOCALHOST if destination in _LOOPBACK else self.address
+        if destination.is_loopback:
+            return _LOCALHOST[destination.version]
+        return self.address if destination.version == 4 else self.address6
 
     def send_packet(
         self,
-        destination: IPv4Address,
+        destination: IPAddress,
         ttl: int,
         operation: str,
         arrive: Callable[[int], None],
@@ -201,12 +208,19 @@ class SimHost(ServiceHost):
         listener.arrive(server)
 
     def _require_address(self, local: Endpoint) -> None:
-        if local.address != ANY_IPV4 and self._routes.find(local.address).fate is not Fate.ARRIVES:
+        if not local.address.is_unspecified and self._routes.find(local.address).fate is not Fate.ARRIVES:
             raise HostError(errno.EADDRNOTAVAIL, f"bind {local}, add_address makes it one of the host's")
 
 
-def _network(text: str) -> IPv4Network:
+def _network(text: str) -> Network:
     try:
-        return IPv4Network(text)
+        return ip_network(text)
     except ValueError as error:
-        raise LocalError(f"network {text!r}: {error}; write 203.0.113.0/24") from None
+        raise LocalError(f"network {text!r}: {error}; write 203.0.113.0/24 or 2001:db8:1::/48") from None
+
+
+def _of_family(family: Family, given: Address, what: str) -> IPAddress:
+    address = endpoint(given, 0).address
+    if address.version != family:
+        raise LocalError(f"{what} {address}: an IPv{family} address is needed here")
+    return address

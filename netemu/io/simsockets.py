@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 from collections import Counter, deque
 from collections.abc import Callable
-from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from netemu.errors import HostError
@@ -22,8 +21,7 @@ from netemu.io.simnet import IcmpReport
 from netemu.io.stream import BufferedStream
 from netemu.net.loop import Timer
 from netemu.net.sockets import StreamSocket
-from netemu.wire.address import Endpoint
-from netemu.wire.icmpv4 import IcmpType, UnreachableCode
+from netemu.wire.address import Endpoint, Family, IPAddress
 
 if TYPE_CHECKING:
     from netemu.io.simhost import SimHost
@@ -153,14 +151,15 @@ class SimDatagram:
             raise HostError(errno.EBADF, operation)
         if len(data) > _MAX_DATAGRAM:
             raise HostError(errno.EMSGSIZE, operation)
+        if destination.address.version != self.local.address.version:
+            raise HostError(errno.EAFNOSUPPORT, operation)
         data = bytes(data)
         source = Endpoint(self._host.source_for(self.local.address, destination.address), self.local.port)
 
         def arrive(left: int) -> None:
             receiver = self._host.udp_ports.find(destination)
             if receiver is None:
-                port_closed = (IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.PORT)
-                failed(IcmpReport(*port_closed, destination.address, errno.ECONNREFUSED))
+                failed(IcmpReport.unreachable(destination.address, errno.ECONNREFUSED))
             else:
                 receiver.arrive(data, source, left)
 
@@ -186,18 +185,21 @@ class SimDatagram:
 
 
 class SimPing:
-    """A ping socket: an address that can be reached answers at once."""
+    """A ping socket of one family: an address that can be reached answers at once."""
 
-    def __init__(self, host: SimHost) -> None:
-        self.on_reply: Callable[[int, bytes, IPv4Address], None] | None = None
-        self.on_error: Callable[[int, int, IPv4Address, int], None] | None = None
+    def __init__(self, host: SimHost, family: Family) -> None:
+        self.on_reply: Callable[[int, bytes, IPAddress], None] | None = None
+        self.on_error: Callable[[int, int, IPAddress, int], None] | None = None
         self._host = host
+        self._family = family
         self._closed = False
 
-    def send_echo(self, destination: IPv4Address, sequence: int, payload: bytes, ttl: int = 64) -> None:
+    def send_echo(self, destination: IPAddress, sequence: int, payload: bytes, ttl: int = 64) -> None:
         operation = f"ping {destination}"
         if self._closed:
             raise HostError(errno.EBADF, operation)
+        if destination.version != self._family:
+            raise HostError(errno.EAFNOSUPPORT, operation)
         payload = bytes(payload)
 
         def arrive(_left: int) -> None:

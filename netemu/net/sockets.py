@@ -11,7 +11,7 @@ loop's own thread lives on. Times are seconds here, as people write them; the de
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple, Protocol, Self
 
 from netemu.errors import HostError, LocalError, NetemuTimeoutError
@@ -36,15 +36,17 @@ __all__ = [
 DEFAULT_TIMEOUT = 10.0  # seconds
 _CHUNK = 65_536
 
-Address = str | IPv4Address
+Address = str | IPv4Address | IPv6Address
 
 
 def endpoint(address: Address, port: int) -> Endpoint:
     """The endpoint a user means, checked."""
     try:
-        parsed = IPv4Address(address)
+        parsed = ip_address(address)
     except ValueError:
-        raise LocalError(f"address {address!r}: an IPv4 address such as 10.0.2.2 is needed") from None
+        raise LocalError(
+            f"address {address!r}: an IPv4 address such as 10.0.2.2, or an IPv6 address such as ::1, is needed"
+        ) from None
     if not 0 <= port <= 65535:
         raise LocalError(f"port {port}: 0 to 65535 is allowed")
     return Endpoint(parsed, port)

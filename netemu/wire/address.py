@@ -1,16 +1,21 @@
 """MAC addresses (IEEE 802-2014, 8) and the endpoint of a transport protocol.
 
-IPv4 addresses are the standard library's `ipaddress.IPv4Address`: hashable, ordered, and printed as people write them.
+IP addresses are the standard library's `ipaddress.IPv4Address` and `IPv6Address`: hashable, ordered, and printed as people write
+them. Where either will do the type is `IPAddress`, and where only the family matters it is a `Family`: 4 or 6, which is also an
+address's `version`.
 """
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
-from typing import NamedTuple, Self
+from ipaddress import IPv4Address, IPv6Address
+from typing import Literal, NamedTuple, Self, TypeAlias
 
 from netemu.errors import LocalError
 
-__all__ = ["BROADCAST_MAC", "ZERO_MAC", "Endpoint", "MacAddress"]
+__all__ = ["BROADCAST_MAC", "ZERO_MAC", "Endpoint", "Family", "IPAddress", "MacAddress"]
+
+IPAddress: TypeAlias = IPv4Address | IPv6Address
+Family: TypeAlias = Literal[4, 6]
 
 
 class MacAddress(bytes):
@@ -47,10 +52,10 @@ ZERO_MAC = MacAddress(b"\0" * 6)
 
 
 class Endpoint(NamedTuple):
-    """An address and a port (0..65535)."""
+    """An address and a port (0..65535), printed as in a URI: `10.0.2.2:80`, `[::1]:80` (RFC 3986 3.2.2)."""
 
-    address: IPv4Address
+    address: IPAddress
     port: int
 
     def __str__(self) -> str:
-        return f"{self.address}:{self.port}"
+        return f"{self.address}:{self.port}" if self.address.version == 4 else f"[{self.address}]:{self.port}"

@@ -10,12 +10,12 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from ipaddress import IPv4Address
+from ipaddress import ip_address
 from typing import Final, Self
 
 from netemu.wire.dns_name import append_name, name_text, pack_labels, read_labels
 from netemu.wire.errors import WireError
-from netemu.wire.fields import Buffer, check_limits, pack_fields, unpack_fields
+from netemu.wire.fields import Buffer, IPAddress, check_limits, pack_fields, unpack_fields
 
 __all__ = ["CLASS_IN", "DnsMessage", "Question", "RecordType", "ResourceRecord", "ResponseCode", "a_record"]
 
@@ -77,7 +77,8 @@ _NAMES_IN_DATA: Final = {
     RecordType.MX: (2, 1, 0),
     RecordType.SRV: (6, 1, 0),
 }
-_ADDRESS_LENGTHS: Final = {RecordType.A: 4, RecordType.AAAA: 16}
+_ADDRESS_LENGTHS: Final[dict[int, int]] = {RecordType.A: 4, RecordType.AAAA: 16}
+_ADDRESS_TYPES: Final = {4: RecordType.A, 6: RecordType.AAAA}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +101,9 @@ class ResourceRecord:
     class_: int = CLASS_IN
 
     @property
-    def address(self) -> IPv4Address | None:
-        """The address in an A record; None for another type."""
-        return IPv4Address(self.data) if self.type == RecordType.A and len(self.data) == 4 else None
+    def address(self) -> IPAddress | None:
+        """The address in an A or AAAA record; None for another type."""
+        return ip_address(self.data) if len(self.data) == _ADDRESS_LENGTHS.get(self.type) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,9 +178,9 @@ class DnsMessage:
         return bytes(message)
 
 
-def a_record(name: str, address: IPv4Address, ttl: int) -> ResourceRecord:
-    """`name` has this address, for `ttl` seconds."""
-    return ResourceRecord(name, RecordType.A, ttl, address.packed)
+def a_record(name: str, address: IPAddress, ttl: int) -> ResourceRecord:
+    """`name` has this address, for `ttl` seconds: an A record, or AAAA for an IPv6 address."""
+    return ResourceRecord(name, _ADDRESS_TYPES[address.version], ttl, address.packed)
 
 
 def _read_question(data: Buffer, at: int) -> tuple[Question, int]:

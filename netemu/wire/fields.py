@@ -17,15 +17,17 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, TypeAlias
 
 from netemu.errors import LocalError
-from netemu.wire.address import MacAddress
+from netemu.wire.address import IPAddress, MacAddress
 from netemu.wire.errors import WireError
 
 __all__ = [
     "ANY_IPV4",
+    "ANY_IPV6",
     "Buffer",
     "IPAddress",
     "check_limits",
     "ipv4_address",
+    "ipv6_address",
     "mac_address",
     "pack_fields",
     "truncated",
@@ -33,9 +35,9 @@ __all__ = [
 ]
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
-IPAddress: TypeAlias = IPv4Address | IPv6Address
 
 ANY_IPV4 = IPv4Address(0)
+ANY_IPV6 = IPv6Address(0)
 
 _CACHED_ADDRESSES = 4096
 
@@ -44,6 +46,12 @@ _CACHED_ADDRESSES = 4096
 def ipv4_address(number: int) -> IPv4Address:
     """The address whose 32 bits are `number`."""
     return IPv4Address(number)
+
+
+@lru_cache(_CACHED_ADDRESSES)
+def ipv6_address(value: int | bytes) -> IPv6Address:
+    """The address whose 128 bits, or 16 octets, are `value`."""
+    return IPv6Address(value)
 
 
 @lru_cache(_CACHED_ADDRESSES)

@@ -285,7 +285,7 @@ def test_nameservers_are_read_from_the_file(loop, tmp_path):
     path = tmp_path / "resolv.conf"
     path.write_text("# comment\nsearch example.org\nnameserver 192.0.2.53\nnameserver ::1\nnameserver\nnameserver\t192.0.2.54 x\n")
     host = OsHost(loop, resolv_conf=str(path))
-    assert [str(server) for server in host.nameservers()] == ["192.0.2.53:53", "192.0.2.54:53"]
+    assert [str(server) for server in host.nameservers()] == ["192.0.2.53:53", "[::1]:53", "192.0.2.54:53"]
     path.unlink()
     assert host.nameservers() == []
     host.close()

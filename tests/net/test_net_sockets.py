@@ -208,7 +208,7 @@ class TestDatagram:
     ("address", "port", "words"),
     [
         ("10.0.2", 1, "an IPv4 address such as"),
-        ("::1", 1, "an IPv4 address"),
+        ("::g", 1, "or an IPv6 address such as ::1"),
         ("10.0.2.2", 65536, "0 to 65535"),
         ("10.0.2.2", -1, "0 to"),
     ],
@@ -216,3 +216,10 @@ class TestDatagram:
 def test_an_endpoint_is_checked(address, port, words):
     with pytest.raises(LocalError, match=words):
         endpoint(address, port)
+
+
+@pytest.mark.parametrize(
+    ("address", "words"), [("10.0.2.2", "10.0.2.2:80"), ("::1", "[::1]:80"), ("2001:DB8::1", "[2001:db8::1]:80")]
+)
+def test_an_endpoint_is_printed_as_in_a_uri(address, words):
+    assert str(endpoint(address, 80)) == words
