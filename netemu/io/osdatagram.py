@@ -2,8 +2,8 @@
 
 The families differ in names and numbers only, which are the two rows of `_FAMILIES`; what follows is said of IPv4.
 IP_RECVERR (ip(7), ipv6(7)) makes Linux queue each ICMP error with the destination it is about and who sent it, for sockets that
-are not connected too. The queue is read whenever epoll reports an error. Since the kernel also hands a queued error to the next call on
-the socket, whatever that call is about, a send that fails reads the queue and tries once more.
+are not connected too. The queue is read whenever epoll reports an error. Since the kernel also hands a queued error to the next
+call on the socket, whatever that call is about, a send that fails reads the queue and tries once more.
 
 Each packet's TTL is given with it (an IP_TTL control message, 1 to 255, else EINVAL); the TTL of what comes is asked
 for with IP_RECVTTL.

@@ -4,9 +4,9 @@ They use nothing but the `Host` interface, so they serve from memory (`SimHost`)
 private namespace (`NetnsHost`) alike.
 
 The DNS server is authoritative for its zone and knows nothing else: A and AAAA records for the names in it; NXDOMAIN for other
-names; no answers (NODATA) for other types of a known name (RFC 2308 2). It answers over UDP, in at most 512 octets (RFC 1035 4.2.1), and over
-TCP (RFC 7766), where an answer that was too long for UDP fits. A message that cannot be parsed gets FORMERR if its
-header can be; EDNS is ignored, which its clients understand (RFC 6891 6.1.1).
+names; no answers (NODATA) for other types of a known name (RFC 2308 2). It answers over UDP, in at most 512 octets (RFC 1035
+4.2.1), and over TCP (RFC 7766), where an answer that was too long for UDP fits. A message that cannot be parsed gets FORMERR
+if its header can be; EDNS is ignored, which its clients understand (RFC 6891 6.1.1).
 
 The echo server sends back what it gets (RFC 862), as fast as its client takes it.
 """

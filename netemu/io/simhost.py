@@ -47,8 +47,8 @@ class SimHost(ServiceHost):
     """An in-memory host and its Internet.
 
     `address` and `address6` are the host's own, the sources of what it sends; `nameservers` is what `nameservers()` begins
-    with; `buffer` is how many octets a stream holds per direction; `groups` are the group ids of the process that runs the user network,
-    and `ping_group_range` decides whether one of them may ping.
+    with; `buffer` is how many octets a stream holds per direction; `groups` are the group ids of the process that runs the
+    user network, and `ping_group_range` decides whether one of them may ping.
     """
 
     def __init__(

@@ -48,7 +48,8 @@ def anywhere(request):
     if request.param == "os":
         host, address = OsHost(VirtualLoop()), "::1"
     else:
-        host, address = NetnsHost(VirtualLoop(), request.getfixturevalue("namespace"), addresses=(SERVER,)), SERVER
+        loop, namespace = request.getfixturevalue("real_loop"), request.getfixturevalue("namespace")
+        host, address = NetnsHost(loop, namespace, addresses=(SERVER,)), SERVER
     yield host, address
     host.close()
 
@@ -100,8 +101,9 @@ def test_a_closed_port_is_reported_with_its_destination(anywhere):
     with host.udp(address) as client, host.udp(address) as gone:
         closed = gone.local
         gone.close()
-        heard = Heard(client.socket)
-        client.send_to(b"x", closed.address, closed.port)
+        with host.loop:
+            heard = Heard(client.socket)
+            client.socket.send_to(b"x", closed)
         until(host.loop, lambda: heard.events)
         assert heard.events == [("on_error", errno.ECONNREFUSED, closed)]
 
