@@ -28,6 +28,9 @@ _WRONG_USE: Final = 2
 _DEFAULT_WALL: Final = "user-network"
 _DEFAULT_OUT: Final = Path("netemu-report")
 _DEFAULT_RUNS: Final = 10
+_DEFAULT_ROUNDS: Final = 3
+_COMPARISON: Final = "user"
+_SECONDS: Final = 1.0  # of traffic in each measurement of a comparison
 
 # What a probe's success lets one do, for `netemu doctor`.
 _ENABLES: Final = {
@@ -175,8 +178,9 @@ def _report(chosen: argparse.Namespace) -> int:
 
 
 def _define_bench(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="fixture, tcp or suite")
-    parser.add_argument("--runs", type=int, default=_DEFAULT_RUNS, metavar="N", help=f"counted runs ({_DEFAULT_RUNS})")
+    parser.add_argument("name", metavar="NAME", help="fixture, tcp, suite or user")
+    runs = f"counted runs ({_DEFAULT_RUNS}; of user {_DEFAULT_ROUNDS})"
+    parser.add_argument("--runs", type=int, metavar="N", help=runs)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the runs there, as SVG")
 
@@ -184,17 +188,45 @@ def _define_bench(parser: argparse.ArgumentParser) -> None:
 def _bench(chosen: argparse.Namespace) -> int:
     from netemu.bench import BENCHES, measure, plot
 
-    if chosen.name not in BENCHES:
-        raise LocalError(f"bench {chosen.name!r} is not one of {', '.join(BENCHES)}")
-    if chosen.runs < 1:
+    if chosen.name not in (*BENCHES, _COMPARISON):
+        raise LocalError(f"bench {chosen.name!r} is not one of {', '.join(BENCHES)}, {_COMPARISON}")
+    if chosen.runs is not None and chosen.runs < 1:
         raise LocalError(f"--runs {chosen.runs}: one run or more is needed")
-    figures = measure(chosen.name, chosen.runs)
+    if chosen.name == _COMPARISON:
+        return _compare(chosen)
+    figures = measure(chosen.name, chosen.runs or _DEFAULT_RUNS)
     print(f"{figures.name}: {BENCHES[figures.name].what}: {figures}")
     if chosen.json:
         entry = {"name": figures.name, "seconds": figures.seconds, "median": figures.median, "mbit_per_s": figures.rate}
         chosen.json.write_text(json.dumps(entry, indent=1) + "\n", "utf-8")
     if chosen.plot:
         chosen.plot.write_text(plot(figures), "utf-8")
+    return _OK
+
+
+def _compare(chosen: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from netemu.bench.table import plot, table
+    from netemu.bench.user import compare
+
+    console = Console(highlight=False)
+    with Console(stderr=True).status("starting") as status:
+        done = compare(chosen.runs or _DEFAULT_ROUNDS, _SECONDS, progress=status.update)
+    head, *rows = table(done)
+    shown = Table(box=None, pad_edge=False)
+    for place, name in enumerate(head):
+        shown.add_column(name, justify="left" if place == 0 else "right")
+    for row in rows:
+        shown.add_row(*row)
+    console.print(shown)
+    for (name, mtu, implementation), why in done.missing.items():
+        console.print(f"{name} at MTU {mtu}: {implementation} has no figure: {why}", markup=False, soft_wrap=True)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(done.document(), indent=1) + "\n", "utf-8")
+    if chosen.plot:
+        chosen.plot.write_text(plot(done), "utf-8")
     return _OK
 
 

@@ -13,6 +13,8 @@ PACKAGES = {
     "user-mode-linux": "/usr/bin/linux.uml",  # a real kernel without root or KVM
     "libslirp0": "/usr/lib/x86_64-linux-gnu/libslirp.so.0",  # the implementation we compare with
     "tshark": "/usr/bin/tshark",  # reads our captures
+    "slirp4netns": "/usr/bin/slirp4netns",  # `netemu bench user` compares with it
+    "passt": "/usr/bin/pasta",  # and with it
     "iproute2": "/sbin/ip",  # what a guest's shell has
 }
 

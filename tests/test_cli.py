@@ -1,6 +1,8 @@
 """The command line: what it says, what it writes, and its exit status."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -164,6 +166,42 @@ def test_a_benchmark_says_its_figures(capsys: pytest.CaptureFixture[str], nap: l
 def test_the_benchmarks_run(name: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bench, "_TCP_OCTETS", 100_000)
     bench.BENCHES[name].once()
+
+
+def test_a_comparison_is_a_table_and_a_drawing():
+    from netemu.bench.table import plot, table
+    from netemu.bench.user import Comparison
+
+    comparison = Comparison()
+    for implementation, figures in (("netemu", (3.0, 6.0, 5.0)), ("slirp4netns", (2.0,)), ("pasta", (2.5,))):
+        for figure in figures:
+            comparison.add("tcp-up", 1500, implementation, figure, "Gbit/s", more_is_better=True)
+    comparison.add("ping", 1500, "netemu", 250.0, "us", more_is_better=False)
+    comparison.add("ping", 1500, "pasta", 500.0, "us", more_is_better=False)
+    comparison.add("rr", 1500, "pasta", 7.0, "1/s", more_is_better=True)
+    head, *rows = table(comparison)
+    assert head == ("measure", "MTU", "unit", "netemu", "slirp4netns", "pasta", "ratio")
+    assert rows == [
+        ("tcp-up", "1500", "Gbit/s", "5.00", "2.00", "2.50", "2.00"),
+        ("ping", "1500", "us", "250", "-", "500", "2.00"),
+        ("rr", "1500", "1/s", "-", "-", "7.00", "-"),
+    ]
+    bars = ET.fromstring(plot(comparison)).findall("{http://www.w3.org/2000/svg}rect")
+    assert len(bars) == 1 + 3 + 3 * 3
+
+
+def test_the_networks_are_compared_on_real_traffic():
+    missing = [name for name in ("slirp4netns", "nsenter") if shutil.which(name) is None]
+    if os.geteuid() or not os.access("/dev/net/tun", os.R_OK | os.W_OK) or missing:
+        pytest.skip(f"needs root, /dev/net/tun and {missing or 'nothing else'}")
+    from netemu.bench.user import Measure, compare
+
+    done = compare(1, 0.1, [Measure("rr", ("rr",), "1/s"), Measure("tcp-up", ("tcp-up",), "Gbit/s")], ["netemu", "slirp4netns"])
+    assert done.missing == {}
+    assert {(measure, name) for measure, _, name in done.figures} == {
+        (measure, name) for measure in ("rr", "tcp-up", "cpu-tcp-up") for name in ("netemu", "slirp4netns")
+    }
+    assert all(figure > 0 for measure in ("rr", "tcp-up") for figure in done.figures[measure, 1500, "netemu"])
 
 
 # doctor

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import struct
+from typing import Self
 
 from netemu.errors import HostError, LocalError
 from netemu.io.framefd import FrameDescriptor
@@ -21,7 +22,7 @@ from netemu.io.watcher import FdWatcher
 from netemu.net.loop import Loop
 from netemu.net.port import Port
 
-__all__ = ["TUN_F_CSUM", "TUN_F_TSO4", "TUN_F_TSO6", "TUN_F_TSO_ECN", "TapPort"]
+__all__ = ["TUN_F_CSUM", "TUN_F_TSO4", "TUN_F_TSO6", "TUN_F_TSO_ECN", "TapPort", "open_tap"]
 
 TUN_F_CSUM = 0x01  # linux/if_tun.h, the arguments of TUNSETOFFLOAD
 TUN_F_TSO4 = 0x02
@@ -48,22 +49,30 @@ class TapPort:
     """
 
     def __init__(self, loop: Loop, namespace: Namespace, interface: str = "tap0", *, offloads: int = 0) -> None:
-        if not 0 < len(interface.encode()) <= _NAME_LIMIT:
-            raise LocalError(f"interface name {interface!r}: 1 to {_NAME_LIMIT} octets are allowed")
+        self._begin(loop, namespace.call(open_tap, interface, offloads), interface)
+        try:
+            namespace.set_link_up(interface)
+        except HostError:
+            self.close()
+            raise
+
+    @classmethod
+    def adopt(cls, loop: Loop, fd: int, interface: str = "tap0") -> Self:
+        """The TAP that `open_tap` opened, perhaps in another process; its interface is up or will be."""
+        tap = cls.__new__(cls)
+        tap._begin(loop, fd, interface)
+        return tap
+
+    def _begin(self, loop: Loop, fd: int, interface: str) -> None:
         self.interface = interface
         self.error = 0  # the errno that ended it
-        self._fd = namespace.call(_open_tap, interface, offloads)
+        self._fd = fd
         self._loop = loop
         with loop:
             self.port = Port(loop, interface)
             self._watcher = FdWatcher(loop)
             self._frames = FrameDescriptor(self._watcher, self._fd, self.port, self._ended, header_length=_HEADER_LENGTH)
         self._closed = False
-        try:
-            namespace.set_link_up(interface)
-        except HostError:
-            self.close()
-            raise
 
     def _ended(self, error: int) -> None:
         self.error = error
@@ -79,7 +88,10 @@ class TapPort:
             os.close(self._fd)
 
 
-def _open_tap(interface: str, offloads: int) -> int:
+def open_tap(interface: str, offloads: int = 0) -> int:
+    """Make a TAP in the network namespace of the calling thread; its descriptor. Raises `LocalError` and `HostError`."""
+    if not 0 < len(interface.encode()) <= _NAME_LIMIT:
+        raise LocalError(f"interface name {interface!r}: 1 to {_NAME_LIMIT} octets are allowed")
     try:
         fd = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
