@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from ipaddress import IPv4Address
 
 from netemu.io.host import Host
 from netemu.net.engine import Pump
@@ -59,7 +60,7 @@ class UserNetdev:
             return self.network.forwards
 
     @property
-    def leases(self) -> tuple[Lease, ...]:
+    def leases(self) -> tuple[Lease[IPv4Address], ...]:
         """The DHCP server's records."""
         with self._loop:
             return self.network.leases

@@ -13,26 +13,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address
-from typing import Final, Literal
+from typing import Final, Generic, Literal, TypeVar
 
-from netemu.wire.address import MacAddress
+from netemu.wire.address import IPAddress, MacAddress
 
 __all__ = ["Lease", "LeaseState", "LeaseTable"]
 
 LeaseState = Literal["offered", "bound", "declined", "released", "expired"]
 
+Address = TypeVar("Address", bound=IPAddress)
+
 _HOLDING: Final = frozenset({"offered", "bound", "declined"})
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(Generic[Address]):
     """One record. `client` is what tells the client apart; `expires` is in nanoseconds of the network's clock.
 
     In the states `offered`, `bound` and `declined` nobody else can have the address.
     """
 
-    address: IPv4Address
+    address: Address
     client: bytes
     mac: MacAddress
     state: LeaseState
@@ -45,22 +46,22 @@ class Lease:
         return self.state in _HOLDING
 
 
-class LeaseTable:
+class LeaseTable(Generic[Address]):
     """The records of `pool`, and of the addresses `settled` by hardware address. Times are nanoseconds."""
 
-    def __init__(self, pool: Sequence[IPv4Address], settled: Mapping[MacAddress, IPv4Address] | None = None) -> None:
+    def __init__(self, pool: Sequence[Address], settled: Mapping[MacAddress, Address] | None = None) -> None:
         self._settled = dict(settled or {})
         self._pool = tuple(address for address in pool if address not in self._settled.values())
-        self._leases: dict[IPv4Address, Lease] = {}
+        self._leases: dict[Address, Lease[Address]] = {}
 
-    def __iter__(self) -> Iterator[Lease]:
+    def __iter__(self) -> Iterator[Lease[Address]]:
         return iter(tuple(self._leases.values()))
 
-    def of_client(self, client: bytes) -> Lease | None:
+    def of_client(self, client: bytes) -> Lease[Address] | None:
         """The client's record, in whatever state but `declined`: an address it refused is not its own."""
         return next((lease for lease in self._leases.values() if lease.client == client and lease.state != "declined"), None)
 
-    def available_to(self, client: bytes, mac: MacAddress, address: IPv4Address) -> bool:
+    def available_to(self, client: bytes, mac: MacAddress, address: Address) -> bool:
         """Nobody but `client` holds `address`, and it is one that `mac` may have."""
         if mac in self._settled:
             return address == self._settled[mac]
@@ -69,7 +70,7 @@ class LeaseTable:
             return address in self._pool
         return lease.client == client and lease.state != "declined"
 
-    def choose(self, client: bytes, mac: MacAddress, requested: IPv4Address | None) -> IPv4Address | None:
+    def choose(self, client: bytes, mac: MacAddress, requested: Address | None) -> Address | None:
         """The address for a new client, in RFC 2131 4.3.1's order; None: the pool is exhausted.
 
         That is the one settled for it; then the one it has or had; then the one it asks for, if that is free; then one that
@@ -88,7 +89,7 @@ class LeaseTable:
         idle = [lease for lease in self._leases.values() if not lease.holds]
         return min(idle, key=lambda lease: lease.expires).address if idle else None
 
-    def put(self, lease: Lease) -> None:
+    def put(self, lease: Lease[Address]) -> None:
         """Write `lease`; what its client had before is forgotten."""
         former = self.of_client(lease.client)
         if former is not None and former.address != lease.address:
@@ -101,7 +102,7 @@ class LeaseTable:
         if lease is not None and lease.state == "offered":
             del self._leases[lease.address]
 
-    def release(self, lease: Lease, now: int) -> None:
+    def release(self, lease: Lease[Address], now: int) -> None:
         """The client gives its address back; the record remembers it."""
         self._leases[lease.address] = replace(lease, state="released", expires=now)
 

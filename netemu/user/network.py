@@ -23,6 +23,7 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
 from typing import Protocol
 
 from netemu.io.host import Host
@@ -121,7 +122,7 @@ class UserNetwork:
         self._realm.wakeup = wakeup
 
     @property
-    def leases(self) -> tuple[Lease, ...]:
+    def leases(self) -> tuple[Lease[IPv4Address], ...]:
         """The DHCP server's records, at most one for each address of the pool."""
         return tuple(self._dhcp.leases)
 

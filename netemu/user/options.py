@@ -35,6 +35,7 @@ from netemu.user.option_values import (
 from netemu.wire.address import MacAddress
 from netemu.wire.dhcpv4 import pack_domain_search
 from netemu.wire.fields import ANY_IPV4
+from netemu.wire.ipv6 import MINIMUM_MTU
 
 __all__ = ["NOT_YET", "POOL_SIZE", "UserOptions"]
 
@@ -213,6 +214,11 @@ class UserOptions:
         first = int(self.dhcpstart)
         last = min(first + self.pool_size, int(self.net.broadcast_address))
         return tuple(address for address in map(IPv4Address, range(first, last)) if address not in self.own_addresses)
+
+    @property
+    def mtu6(self) -> int:
+        """The MTU of the IPv6 side: `mtu`, but never less than the 1280 that every link of IPv6 has (RFC 8200 5)."""
+        return max(self.mtu, MINIMUM_MTU)
 
     @property
     def own_addresses6(self) -> tuple[IPv6Address, ...]:
