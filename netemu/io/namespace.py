@@ -23,8 +23,10 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import NamedTuple, ParamSpec, Protocol, Self, TypeVar
@@ -40,6 +42,9 @@ _MS_REC = 0x4000
 _MS_PRIVATE = 0x40000
 _IFF_NOARP = 0x80  # linux/if.h
 _IFA_F_NODAD = 0x02  # linux/if_addr.h: nobody else is here, so an IPv6 address need not wait
+_RTN_LOCAL = 2  # linux/rtnetlink.h
+_PATIENCE = 100
+_PAUSE = 0.001  # seconds
 _RESOLV_CONF = "/etc/resolv.conf"
 
 _P = ParamSpec("_P")
@@ -52,7 +57,7 @@ class _Netlink(Protocol):
     def link(self, command: str, **fields: str | int) -> object: ...
     def link_lookup(self, **fields: str) -> Sequence[int]: ...
     def addr(self, command: str, **fields: str | int) -> object: ...
-    def route(self, command: str, **fields: str | int) -> object: ...
+    def route(self, command: str, **fields: str | int) -> Iterable[Mapping[str, object]]: ...
 
 
 class NamespaceProbe(NamedTuple):
@@ -148,6 +153,8 @@ class Namespace:
 
         def add(ip: _Netlink) -> None:
             ip.addr("replace", index=_index(ip, link), address=ip_text, prefixlen=length, **flags)
+            if interface.version == 6:
+                _wait_until_local(ip, ip_text)
 
         self._netlink(f"add address {address}", add)
 
@@ -206,6 +213,20 @@ class Namespace:
                     raise HostError(error.code, f"{operation} in namespace {self.name!r}") from None
 
         self.call(act)
+
+
+def _wait_until_local(ip: _Netlink, address: str) -> None:
+    """Linux makes the local route of an IPv6 address in another thread; what is sent before it is there is lost.
+
+    A link that is down gets it when it is set up, so this is no error.
+    """
+    from pyroute2 import NetlinkError
+
+    for _ in range(_PATIENCE):
+        with suppress(NetlinkError):
+            if any(route["type"] == _RTN_LOCAL for route in ip.route("get", dst=address)):
+                return
+        time.sleep(_PAUSE)
 
 
 def _index(ip: _Netlink, link: str) -> int:
