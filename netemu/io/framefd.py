@@ -4,9 +4,10 @@ A `FrameDescriptor` drives a `Port`. Frames that are read are sent out of the po
 so they wait in the kernel. Frames the port receives are written; when the kernel takes no more the port says that it
 is busy, until the descriptor is writable again.
 
-With a virtio-net header (`header_length` 10 or 12) each message begins with one, and it goes with the frame in both directions.
-Without one a frame that asks its receiver to finish a checksum or to segment is dropped and counted: the link in front should
-have done it.
+With a virtio-net header (`header_length` 10 or 12) each message begins with one, and it goes with the frame in both directions:
+the port takes every offload, for the kernel does. Without one it takes none.
+
+Frames are read into one buffer, again and again, and written from wherever their sender has them.
 """
 
 from __future__ import annotations
@@ -14,15 +15,29 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from functools import lru_cache
 
 from netemu.io.watcher import READABLE, WRITABLE, FdWatcher
-from netemu.net.port import MAX_FRAME, Frame, Port, Receiver
-from netemu.wire.errors import WireError
-from netemu.wire.vnet_hdr import GSO_NONE, NEEDS_CSUM, VnetHeader
+from netemu.net.offload import EVERYTHING
+from netemu.net.port import MAX_FRAME, Frame, FrameView, Port, Receiver
+from netemu.wire.vnet_hdr import GSO_NONE, VnetHeader
 
 __all__ = ["FrameDescriptor", "nobody"]
 
 _BURST = 64  # frames read before other callbacks have their turn
+_HEADERS = 1024  # those of a flow repeat, so they are parsed and packed once
+
+
+@lru_cache(_HEADERS)
+def _parse(octets: bytes) -> VnetHeader | None:
+    """The header, or None if it asks for nothing and promises nothing."""
+    header = VnetHeader.parse(octets, len(octets))
+    return header if header.flags or header.gso_type != GSO_NONE else None
+
+
+@lru_cache(_HEADERS)
+def _pack(header: VnetHeader, length: int) -> bytes:
+    return header.pack(length)
 
 
 def nobody(port: Port) -> Receiver:
@@ -39,7 +54,7 @@ class FrameDescriptor:
     """Joins non-blocking `fd`, which stays its maker's to close, to `port`.
 
     `gone` is called once with 0 when the other end has closed, or with the errno that ended reading. Counted on the port:
-    `dropped-offload`, `dropped-header` and, by the errno's name, frames that could not be written (`dropped-EIO`: the
+    `dropped-header` and, by the errno's name, frames that could not be written (`dropped-EIO`: the
     interface is down).
     """
 
@@ -50,13 +65,15 @@ class FrameDescriptor:
         self._gone = gone
         self._header_length = header_length
         self._no_header = VnetHeader().pack(header_length) if header_length else b""
-        self._buffer = bytearray(header_length + MAX_FRAME)
+        self._front = bytearray(header_length)
+        self._frame = memoryview(bytearray(MAX_FRAME))
+        self._parts: list[bytearray | memoryview] = [self._front, self._frame] if header_length else [self._frame]
         self._paused = False
         self._blocked = False
         self._closed = False
         self._watched = 0
         port.on_writable = self._resume
-        port.attach(self._write)
+        port.attach(self._write, offloads=EVERYTHING if header_length else 0, at_once=self._write)
         self._watch()
 
     def close(self) -> None:
@@ -84,7 +101,7 @@ class FrameDescriptor:
                 self._paused = True
                 return
             try:
-                length = os.readv(self._fd, [self._buffer])
+                length = os.readv(self._fd, self._parts)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -93,27 +110,22 @@ class FrameDescriptor:
             if not length:
                 self._end(0)
                 return
-            self._deliver(memoryview(self._buffer)[:length])
+            self._deliver(length)
 
-    def _deliver(self, message: memoryview) -> None:
+    def _deliver(self, length: int) -> None:
         header = None
         if self._header_length:
-            try:
-                header = VnetHeader.parse(message, self._header_length)
-            except WireError:
+            length -= self._header_length
+            if length < 0:
                 self._port.counters["dropped-header"] += 1
                 return
-            if not header.flags and header.gso_type == GSO_NONE:
-                header = None
-        self._port.send(bytes(message[self._header_length :]), header)
+            header = _parse(bytes(self._front))
+        self._port.send(self._frame[:length], header)
 
-    def _write(self, frame: Frame, header: VnetHeader | None) -> bool:
+    def _write(self, frame: FrameView, header: VnetHeader | None) -> bool:
         if self._blocked:
             return False
-        if not self._header_length and header is not None and (header.flags & NEEDS_CSUM or header.gso_type != GSO_NONE):
-            self._port.counters["dropped-offload"] += 1
-            return True
-        front = header.pack(self._header_length) if header is not None and self._header_length else self._no_header
+        front = _pack(header, self._header_length) if header is not None and self._header_length else self._no_header
         self._watcher.expect()
         try:
             os.writev(self._fd, (front, frame))

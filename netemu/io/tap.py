@@ -2,7 +2,7 @@
 
 The kernel's side is an ordinary Ethernet interface in the namespace; ours is `port`. Frames carry a virtio-net header
 (IFF_VNET_HDR, 12 octets, little-endian), so checksum and segmentation requests pass in both directions. Which of them the kernel
-may make of us is up to `offloads` (TUNSETOFFLOAD); none unless asked for. What we ask of it, it always does.
+may make of us (TUNSETOFFLOAD) is what the port's peer takes. What we ask of it, it always does.
 
 Follows Documentation/networking/tuntap.rst and linux/if_tun.h. The device is gone when the port is closed.
 """
@@ -20,14 +20,10 @@ from netemu.io.framefd import FrameDescriptor
 from netemu.io.namespace import Namespace
 from netemu.io.watcher import FdWatcher
 from netemu.net.loop import Loop
+from netemu.net.offload import EVERYTHING
 from netemu.net.port import Port
 
-__all__ = ["TUN_F_CSUM", "TUN_F_TSO4", "TUN_F_TSO6", "TUN_F_TSO_ECN", "TapPort", "open_tap"]
-
-TUN_F_CSUM = 0x01  # linux/if_tun.h, the arguments of TUNSETOFFLOAD
-TUN_F_TSO4 = 0x02
-TUN_F_TSO6 = 0x04
-TUN_F_TSO_ECN = 0x08
+__all__ = ["TapPort", "open_tap"]
 
 _TUNSETIFF = 0x400454CA
 _TUNSETOFFLOAD = 0x400454D0
@@ -48,8 +44,8 @@ class TapPort:
     Without /dev/net/tun or CAP_NET_ADMIN it is a `HostError`.
     """
 
-    def __init__(self, loop: Loop, namespace: Namespace, interface: str = "tap0", *, offloads: int = 0) -> None:
-        self._begin(loop, namespace.call(open_tap, interface, offloads), interface)
+    def __init__(self, loop: Loop, namespace: Namespace, interface: str = "tap0") -> None:
+        self._begin(loop, namespace.call(open_tap, interface), interface)
         try:
             namespace.set_link_up(interface)
         except HostError:
@@ -72,7 +68,17 @@ class TapPort:
             self.port = Port(loop, interface)
             self._watcher = FdWatcher(loop)
             self._frames = FrameDescriptor(self._watcher, self._fd, self.port, self._ended, header_length=_HEADER_LENGTH)
+            self.port.on_offloads = self._set_offloads
         self._closed = False
+
+    def _set_offloads(self) -> None:
+        """Those of which this kernel has never heard (USO before Linux 6.2) are left out."""
+        for offloads in (self.port.peer_offloads, self.port.peer_offloads & EVERYTHING):
+            try:
+                fcntl.ioctl(self._fd, _TUNSETOFFLOAD, offloads)
+            except OSError:
+                continue
+            return
 
     def _ended(self, error: int) -> None:
         self.error = error
@@ -85,10 +91,11 @@ class TapPort:
         with self._loop:
             self._frames.close()
             self._watcher.close()
+            self.port.on_offloads = None
             os.close(self._fd)
 
 
-def open_tap(interface: str, offloads: int = 0) -> int:
+def open_tap(interface: str) -> int:
     """Make a TAP in the network namespace of the calling thread; its descriptor. Raises `LocalError` and `HostError`."""
     if not 0 < len(interface.encode()) <= _NAME_LIMIT:
         raise LocalError(f"interface name {interface!r}: 1 to {_NAME_LIMIT} octets are allowed")
@@ -100,7 +107,7 @@ def open_tap(interface: str, offloads: int = 0) -> int:
         fcntl.ioctl(fd, _TUNSETIFF, _IFREQ.pack(interface.encode(), _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR))
         fcntl.ioctl(fd, _TUNSETVNETHDRSZ, _INT.pack(_HEADER_LENGTH))
         fcntl.ioctl(fd, _TUNSETVNETLE, _INT.pack(1))
-        fcntl.ioctl(fd, _TUNSETOFFLOAD, offloads)
+        fcntl.ioctl(fd, _TUNSETOFFLOAD, 0)
     except OSError as error:
         os.close(fd)
         raise HostError(error.errno or errno.EIO, f"make TAP interface {interface!r}") from None

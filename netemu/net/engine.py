@@ -9,13 +9,13 @@ socket becomes readable) whoever did it calls `Pump.kick`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from netemu.net.loop import Timer
-from netemu.net.port import Frame, Port
+from netemu.net.port import Frame, FrameView, Port
 from netemu.wire.vnet_hdr import VnetHeader
 
-__all__ = ["Engine", "Pump"]
+__all__ = ["Engine", "OffloadEngine", "Pump"]
 
 
 class Engine(Protocol):
@@ -38,6 +38,24 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class OffloadEngine(Engine, Protocol):
+    """An engine that takes and makes frames with virtio-net headers. The pump uses these two methods in place of the others."""
+
+    @property
+    def offloads(self) -> int:
+        """What it takes, in the bits of `netemu.net.offload`."""
+        ...
+
+    def receive_offloaded(self, frame: FrameView, header: VnetHeader | None, now: int) -> None:
+        """A frame came in, in memory that will be used again."""
+        ...
+
+    def transmit_offloaded(self, now: int, offloads: int) -> Iterable[tuple[FrameView, VnetHeader | None]]:
+        """The frames to send now to a receiver that takes `offloads`; each is good until the next one is asked for."""
+        ...
+
+
 class Pump:
     """Runs `engine` behind `port`."""
 
@@ -49,10 +67,20 @@ class Pump:
         self._kicked = False
         self._closed = False
         port.on_writable = self.kick
-        port.attach(self._receive)
+        self._offloading = engine if isinstance(engine, OffloadEngine) else None
+        if self._offloading is None:
+            port.attach(self._receive)
+        else:
+            port.attach(self._receive_offloaded, offloads=self._offloading.offloads, at_once=self._receive_offloaded)
 
-    def _receive(self, frame: Frame, header: VnetHeader | None) -> bool:  # noqa: ARG002 - no offloads are offered here
+    def _receive(self, frame: Frame, header: VnetHeader | None) -> bool:  # noqa: ARG002 - there is nothing in it: no offloads
         self.engine.receive(frame, self._loop.now())
+        self.kick()
+        return True
+
+    def _receive_offloaded(self, frame: FrameView, header: VnetHeader | None) -> bool:
+        assert self._offloading is not None
+        self._offloading.receive_offloaded(frame, header, self._loop.now())
         self.kick()
         return True
 
@@ -71,9 +99,17 @@ class Pump:
         if deadline is not None and deadline <= now:
             self.engine.expire(now)
         if not self.port.busy:
-            for frame in self.engine.transmit(now):
-                self.port.send(frame)
+            self._send(now)
         self._arm()
+
+    def _send(self, now: int) -> None:
+        send = self.port.send
+        if self._offloading is None:
+            for frame in self.engine.transmit(now):
+                send(frame)
+        else:
+            for view, header in self._offloading.transmit_offloaded(now, self.port.peer_offloads):
+                send(view, header)
 
     def _arm(self) -> None:
         deadline = self.engine.deadline()

@@ -6,8 +6,12 @@ stays first in the queue, nothing more is delivered until `flush`, and the sende
 calls `on_writable`). A sender that does not stop fills the queue to its limit; what is over the limit is dropped and counted, never
 lost in silence.
 
-A frame is bytes with the destination address first and no frame check sequence. It may carry a virtio-net header, whose
-checksum and segmentation requests its receiver must honour.
+A frame is bytes with the destination address first and no frame check sequence. It may carry a virtio-net header with checksum and
+segmentation requests. A port says which of them its receiver takes (`offloads`, the bits of `netemu.net.offload`), and its peer
+may look before it sends. A request that the receiver does not take is done in software here, so a sender need not look.
+
+A receiver that never sends from inside its call may also be called at once, from inside of `send`, while nothing waits (`at_once`).
+It gets the sender's own memory, which the sender will use again: what it keeps it copies.
 """
 
 from __future__ import annotations
@@ -17,12 +21,16 @@ from collections.abc import Callable
 
 from netemu.errors import LocalError
 from netemu.net.loop import Loop
+from netemu.net.offload import lower, takes
+from netemu.wire.errors import WireError
 from netemu.wire.vnet_hdr import VnetHeader
 
-__all__ = ["MAX_FRAME", "QUEUE_LIMIT", "Frame", "Port", "Receiver", "connect"]
+__all__ = ["MAX_FRAME", "QUEUE_LIMIT", "Frame", "FrameView", "Port", "Receiver", "ViewReceiver", "connect"]
 
 Frame = bytes
+FrameView = bytes | memoryview
 Receiver = Callable[[Frame, VnetHeader | None], bool]
+ViewReceiver = Callable[[FrameView, VnetHeader | None], bool]
 
 QUEUE_LIMIT = 10_000  # frames; QEMU's nc->incoming_queue limit (net/queue.c)
 MAX_FRAME = 69_632  # octets; QEMU's NET_BUFSIZE (include/net/net.h), the longest frame any netdev carries
@@ -33,7 +41,8 @@ class Port:
     """One end of a cable: where a NIC, a backend or a hub meets the network.
 
     `receiver` is called with each frame for this port; set it before the first frame comes. Counters are by reason:
-    `sent`, `received`, `dropped-full`, `dropped-no-peer`, `dropped-link-down`, `dropped-oversize`.
+    `sent`, `received`, `dropped-full`, `dropped-no-peer`, `dropped-link-down`, `dropped-oversize`, `dropped-offload` (a request
+    that makes no sense). `on_offloads` is called when the peer's `offloads` may have changed.
     """
 
     def __init__(self, loop: Loop, name: str, receiver: Receiver | None = None) -> None:
@@ -43,9 +52,12 @@ class Port:
         self.peer: Port | None = None
         self.on_writable: Callable[[], None] | None = None
         self.on_link: Callable[[bool], None] | None = None
+        self.on_offloads: Callable[[], None] | None = None
+        self.offloads = 0
         self.link_up = True
         self.counters: Counter[str] = Counter()
         self._queue: deque[tuple[Frame, VnetHeader | None]] = deque()
+        self._at_once: ViewReceiver | None = None
         self._scheduled = False
         self._blocked = False
 
@@ -62,7 +74,12 @@ class Port:
         """Frames that wait for this port's receiver."""
         return len(self._queue)
 
-    def send(self, frame: Frame, header: VnetHeader | None = None) -> bool:
+    @property
+    def peer_offloads(self) -> int:
+        """What the peer's receiver takes; nothing without a peer."""
+        return 0 if self.peer is None else self.peer.offloads
+
+    def send(self, frame: FrameView, header: VnetHeader | None = None) -> bool:
         """Give `frame` to the peer. False: the peer is busy, the frame is queued (or dropped if the queue is full)."""
         peer = self.peer
         if peer is None:
@@ -75,7 +92,23 @@ class Port:
             self.counters["dropped-oversize"] += 1
             return True
         self.counters["sent"] += 1
-        return peer._enqueue(frame, header)
+        if header is not None and not takes(peer.offloads, header):
+            try:
+                pieces = lower(frame, header)
+            except WireError:
+                self.counters["dropped-offload"] += 1
+                return True
+            return [peer._take(piece, None) for piece in pieces][-1]
+        return peer._take(frame, header)
+
+    def _take(self, frame: FrameView, header: VnetHeader | None) -> bool:
+        if self._at_once is None or self._queue or self._blocked:
+            return self._enqueue(bytes(frame), header)
+        if self._at_once(frame, header):
+            self.counters["received"] += 1
+            return True
+        self._blocked = True
+        return self._enqueue(bytes(frame), header)
 
     def _enqueue(self, frame: Frame, header: VnetHeader | None) -> bool:
         if len(self._queue) >= QUEUE_LIMIT:
@@ -115,10 +148,18 @@ class Port:
         if self.peer is not None and self.peer.on_writable is not None:
             self.loop.call_soon(self.peer.on_writable)
 
-    def attach(self, receiver: Receiver) -> None:
+    def attach(self, receiver: Receiver, *, offloads: int = 0, at_once: ViewReceiver | None = None) -> None:
         """Give this port its receiver; frames that came earlier are delivered to it."""
         self.receiver = receiver
+        self.offloads = offloads
+        self._at_once = at_once
         self.flush()
+        if self.peer is not None:
+            self.peer._tell_offloads()
+
+    def _tell_offloads(self) -> None:
+        if self.on_offloads is not None:
+            self.on_offloads()
 
     def set_link(self, up: bool) -> None:
         """QMP `set_link`: with the link down, frames in either direction are dropped and counted; queued ones are purged."""
@@ -152,3 +193,5 @@ def connect(a: Port, b: Port) -> None:
     if a is b:
         raise LocalError(f"port {a.name} cannot be connected to itself")
     a.peer, b.peer = b, a
+    a._tell_offloads()
+    b._tell_offloads()
