@@ -1,7 +1,8 @@
 """Frames for people: one line for a ladder (`summarize`), and named fields for a difference (`dissect`).
 
 Both read a frame layer by layer until nothing inside is known or something is malformed; then the `WireError` is the last
-layer. Neither ever raises for any octets. UDP payloads are read by port: 67 and 68 as DHCP, 53 as DNS.
+layer. Neither ever raises for any octets. UDP payloads are read by port: 67 and 68 as DHCP, 546 and 547 as DHCPv6, 53 as
+DNS, 69 as TFTP, of which that leaves the requests alone. The words of a line are in `describe_text`.
 
 A transport checksum is verified, unless it is the pseudo-header's sum alone: then the rest was left to an offload.
 """
@@ -11,27 +12,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from enum import IntEnum
-from ipaddress import IPv4Address
-from typing import Final, TypeAlias
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from typing import Final
 
+from netemu.wire import dhcpv4, dhcpv6, ndisc, ndisc_options, tftp
 from netemu.wire.address import Endpoint, MacAddress
-from netemu.wire.arp import Arp, ArpOperation
+from netemu.wire.arp import Arp
 from netemu.wire.checksum import pseudo_header_sum
-from netemu.wire.dhcpv4 import CLIENT_PORT, SERVER_PORT, DhcpOption, Dhcpv4
-from netemu.wire.dns import DnsMessage, RecordType, ResourceRecord, ResponseCode
+from netemu.wire.describe_text import Layer, layer_text, number_name, visible
+from netemu.wire.dhcpv4 import DhcpOption, Dhcpv4
+from netemu.wire.dhcpv6 import Dhcpv6, Dhcpv6Option, IaNa
+from netemu.wire.dns import DnsMessage, ResourceRecord
 from netemu.wire.errors import WireError
 from netemu.wire.ether import Ethernet, EtherType
-from netemu.wire.fields import Buffer
-from netemu.wire.icmpv4 import IcmpType, Icmpv4, RedirectCode, TimeExceededCode, UnreachableCode
+from netemu.wire.fields import Buffer, IPAddress
+from netemu.wire.icmpv4 import Icmpv4
+from netemu.wire.icmpv6 import Icmpv6
 from netemu.wire.ipv4 import IPv4, Protocol
-from netemu.wire.tcp import ACK, Tcp, TcpOptions, flags_text
+from netemu.wire.ipv6 import IPv6, NextHeader
+from netemu.wire.tcp import Tcp
 from netemu.wire.udp import Udp
 from netemu.wire.vlan import Vlan
 
 __all__ = ["dissect", "summarize"]
-
-_Layer: TypeAlias = Ethernet | Vlan | Arp | IPv4 | Icmpv4 | Udp | Tcp | Dhcpv4 | DnsMessage | WireError
 
 _DNS_PORT: Final = 53  # RFC 1035 4.2.1
 _UDP_CHECKSUM: Final = slice(6, 8)
@@ -42,32 +45,55 @@ _LAYER_NAMES: Final[Mapping[type, str]] = {
     Vlan: "vlan",
     Arp: "arp",
     IPv4: "ipv4",
+    IPv6: "ipv6",
     Icmpv4: "icmpv4",
+    Icmpv6: "icmpv6",
+    ndisc.RouterSolicitation: "ndisc",
+    ndisc.RouterAdvertisement: "ndisc",
+    ndisc.NeighbourSolicitation: "ndisc",
+    ndisc.NeighbourAdvertisement: "ndisc",
+    ndisc.Redirect: "ndisc",
     Udp: "udp",
     Tcp: "tcp",
     Dhcpv4: "dhcpv4",
+    Dhcpv6: "dhcpv6",
     DnsMessage: "dns",
+    tftp.Request: "tftp",
+    tftp.Data: "tftp",
+    tftp.Acknowledgment: "tftp",
+    tftp.Error: "tftp",
+    tftp.OptionAcknowledgment: "tftp",
 }
 # The fields of the values that do not name theirs in wire order.
 _WIRE_ORDER: Final[Mapping[type, str]] = {
     IPv4: "dscp ecn identification dont_fragment more_fragments fragment_offset ttl protocol source destination options payload",
+    IPv6: "traffic_class flow_label hop_limit source destination extensions next_header payload",
+    ndisc.RouterAdvertisement: "hop_limit managed other preference router_lifetime reachable_time retrans_timer options",
+    ndisc.NeighbourAdvertisement: "router solicited override target options",
     Tcp: "source_port destination_port sequence acknowledgment flags window urgent_pointer options payload",
     Dhcpv4: "op hops xid secs broadcast ciaddr yiaddr siaddr giaddr chaddr sname file options",
     DnsMessage: "identification response opcode authoritative truncated recursion_desired recursion_available"
     " response_code questions answers authorities additionals",
     ResourceRecord: "name type class_ ttl data",
 }
-_ICMP_CODES: Final[Mapping[int, type[IntEnum]]] = {
-    IcmpType.DESTINATION_UNREACHABLE: UnreachableCode,
-    IcmpType.REDIRECT: RedirectCode,
-    IcmpType.TIME_EXCEEDED: TimeExceededCode,
+# Options in a list are told apart by a name of their own behind their place in it.
+_OPTION_NAMES: Final[Mapping[type, str]] = {
+    ndisc_options.SourceLinkLayerAddress: "source_link_layer_address",
+    ndisc_options.TargetLinkLayerAddress: "target_link_layer_address",
+    ndisc_options.PrefixInformation: "prefix_information",
+    ndisc_options.RedirectedHeader: "redirected_header",
+    ndisc_options.Mtu: "mtu",
+    ndisc_options.RouteInformation: "route_information",
+    ndisc_options.Rdnss: "rdnss",
+    ndisc_options.Dnssl: "dnssl",
+    ndisc_options.UnknownOption: "unknown",
 }
 
 
 def summarize(frame: Buffer) -> str:
     """The frame on one line, such as `10.0.2.15:49152 > 10.0.2.2:80 TCP SYN seq=1 win=65535 <mss 1460>`."""
     layers = list(_layers(frame))
-    words = [_route(layers), *(_text(layer, layer is layers[-1]) for layer in layers)]
+    words = [_route(layers), *(layer_text(layer, layer is layers[-1]) for layer in layers)]
     return " ".join(filter(None, words))
 
 
@@ -93,7 +119,7 @@ def dissect(frame: Buffer) -> dict[str, str | int]:
     return found
 
 
-def _layers(frame: Buffer) -> Iterator[_Layer]:
+def _layers(frame: Buffer) -> Iterator[Layer]:
     """The frame's layers from the outside in, a `WireError` last when one is malformed."""
     try:
         ethernet = Ethernet.parse(frame)
@@ -106,162 +132,67 @@ def _layers(frame: Buffer) -> Iterator[_Layer]:
         if ethertype == EtherType.ARP:
             yield Arp.parse(payload)
         elif ethertype == EtherType.IPV4:
-            yield from _ipv4_layers(payload)
+            ipv4 = IPv4.parse(payload)
+            yield ipv4
+            yield from _upper_layers(ipv4, ipv4.protocol)
+        elif ethertype == EtherType.IPV6:
+            ipv6 = IPv6.parse(payload)
+            yield ipv6
+            yield from _upper_layers(ipv6, ipv6.next_header)
     except WireError as error:
         yield error
 
 
-def _ipv4_layers(data: bytes) -> Iterator[_Layer]:
-    ip = IPv4.parse(data)
-    yield ip
+def _upper_layers(ip: IPv4 | IPv6, protocol: int) -> Iterator[Layer]:
+    """What the packet carries; a fragment is read no further."""
     if ip.is_fragment:
         return
-    if ip.protocol == Protocol.ICMP:
+    if isinstance(ip, IPv4) and protocol == Protocol.ICMP:
         yield Icmpv4.parse(ip.payload)
-    elif ip.protocol == Protocol.TCP:
-        yield Tcp.parse(ip.payload, *_checksum_addresses(ip, _TCP_CHECKSUM))
-    elif ip.protocol == Protocol.UDP:
-        udp = Udp.parse(ip.payload, *_checksum_addresses(ip, _UDP_CHECKSUM))
+    elif isinstance(ip, IPv6) and protocol == NextHeader.ICMPV6:
+        message = Icmpv6.parse(ip.payload, ip.source, ip.destination)
+        yield message
+        discovery = ndisc.parse_ndisc(message)
+        if discovery is not None:
+            yield discovery
+    elif protocol == Protocol.TCP:
+        yield Tcp.parse(ip.payload, *_checksum_addresses(ip, protocol, _TCP_CHECKSUM))
+    elif protocol == Protocol.UDP:
+        udp = Udp.parse(ip.payload, *_checksum_addresses(ip, protocol, _UDP_CHECKSUM))
         yield udp
-        ports = {udp.source_port, udp.destination_port}
-        if ports <= {SERVER_PORT, CLIENT_PORT}:
-            yield Dhcpv4.parse(udp.payload)
-        elif _DNS_PORT in ports:
-            yield DnsMessage.parse(udp.payload)
+        yield from _udp_layers(udp)
 
 
-def _checksum_addresses(ip: IPv4, checksum: slice) -> tuple[IPv4Address, IPv4Address] | tuple[()]:
+def _udp_layers(udp: Udp) -> Iterator[Layer]:
+    ports = {udp.source_port, udp.destination_port}
+    if ports <= {dhcpv4.SERVER_PORT, dhcpv4.CLIENT_PORT}:
+        yield Dhcpv4.parse(udp.payload)
+    elif ports <= {dhcpv6.SERVER_PORT, dhcpv6.CLIENT_PORT}:
+        yield Dhcpv6.parse(udp.payload)
+    elif _DNS_PORT in ports:
+        yield DnsMessage.parse(udp.payload)
+    elif tftp.SERVER_PORT in ports:
+        yield tftp.parse(udp.payload)
+
+
+def _checksum_addresses(ip: IPv4 | IPv6, protocol: int, checksum: slice) -> tuple[IPAddress, IPAddress] | tuple[()]:
     """The addresses to verify the checksum with; none when it was left to an offload."""
-    partial = pseudo_header_sum(ip.source, ip.destination, ip.protocol, len(ip.payload))
+    partial = pseudo_header_sum(ip.source, ip.destination, protocol, len(ip.payload))
     left_out = ip.payload[checksum] == partial.to_bytes(2, "big")
     return () if left_out else (ip.source, ip.destination)
 
 
-def _route(layers: list[_Layer]) -> str:
+def _route(layers: list[Layer]) -> str:
     """Who speaks to whom, in the innermost addresses that were read."""
-    source: object = None
-    destination: object = None
+    source: MacAddress | IPAddress | Endpoint | None = None
+    destination: MacAddress | IPAddress | Endpoint | None = None
     for layer in layers:
         match layer:
-            case Ethernet() | IPv4():
+            case Ethernet() | IPv4() | IPv6():
                 source, destination = layer.source, layer.destination
-            case Tcp() | Udp() if isinstance(source, IPv4Address) and isinstance(destination, IPv4Address):
+            case Tcp() | Udp() if isinstance(source, IPAddress) and isinstance(destination, IPAddress):
                 source, destination = Endpoint(source, layer.source_port), Endpoint(destination, layer.destination_port)
     return f"{source} > {destination}" if source is not None else ""
-
-
-def _text(layer: _Layer, last: bool) -> str:
-    """What the line says of this layer; a layer that only carries another says nothing."""
-    match layer:
-        case WireError():
-            return f"malformed: {layer}"
-        case Vlan():
-            inner = f" type {layer.ethertype:#06x} len={len(layer.payload)}" if last else ""
-            return f"VLAN {layer.vlan_id}{inner}"
-        case Arp():
-            return _arp_text(layer)
-        case Icmpv4():
-            return _icmp_text(layer)
-        case Tcp():
-            return _tcp_text(layer)
-        case Dhcpv4():
-            return _dhcp_text(layer)
-        case DnsMessage():
-            return _dns_text(layer)
-        case Udp() if last:
-            return f"UDP len={len(layer.payload)}"
-        case IPv4() if last:
-            return _ipv4_text(layer)
-        case Ethernet() if last:
-            return f"type {layer.ethertype:#06x} len={len(layer.payload)}"
-    return ""
-
-
-def _arp_text(arp: Arp) -> str:
-    if arp.operation == ArpOperation.REQUEST:
-        return f"ARP who-has {arp.target_ip} tell {arp.sender_ip}"
-    if arp.operation == ArpOperation.REPLY:
-        return f"ARP {arp.sender_ip} is-at {arp.sender_mac}"
-    return f"ARP operation {arp.operation}"
-
-
-def _ipv4_text(ip: IPv4) -> str:
-    protocol = _name(Protocol, ip.protocol)
-    if not ip.is_fragment:
-        return f"{protocol} len={len(ip.payload)}"
-    more = " more" if ip.more_fragments else ""
-    return f"{protocol} fragment id={ip.identification} offset={ip.fragment_offset} len={len(ip.payload)}{more}"
-
-
-def _icmp_text(icmp: Icmpv4) -> str:
-    kind = _name(IcmpType, icmp.type).lower().replace("_", " ")
-    if icmp.type in (IcmpType.ECHO_REQUEST, IcmpType.ECHO_REPLY):
-        return f"ICMP {kind} id={icmp.identifier} seq={icmp.sequence} len={len(icmp.payload)}"
-    if icmp.type in _ICMP_CODES:
-        kind += f" ({_name(_ICMP_CODES[icmp.type], icmp.code).lower().replace('_', ' ')})"
-    elif icmp.code:
-        kind += f" code={icmp.code}"
-    next_hop = icmp.type == IcmpType.DESTINATION_UNREACHABLE and icmp.code == UnreachableCode.FRAGMENTATION_NEEDED
-    return f"ICMP {kind} mtu={icmp.mtu}" if next_hop else f"ICMP {kind}"
-
-
-def _tcp_text(tcp: Tcp) -> str:
-    words = ["TCP", flags_text(tcp.flags), f"seq={tcp.sequence}"]
-    if tcp.flags & ACK:
-        words.append(f"ack={tcp.acknowledgment}")
-    words.append(f"win={tcp.window}")
-    if tcp.payload:
-        words.append(f"len={len(tcp.payload)}")
-    options = ",".join(_tcp_option_texts(tcp.options))
-    return " ".join([*words, f"<{options}>"] if options else words)
-
-
-def _tcp_option_texts(options: TcpOptions) -> Iterator[str]:
-    if options.mss is not None:
-        yield f"mss {options.mss}"
-    if options.window_scale is not None:
-        yield f"wscale {options.window_scale}"
-    if options.sack_permitted:
-        yield "sackOK"
-    for left, right in options.sack:
-        yield f"sack {left}-{right}"
-    if options.timestamps is not None:
-        yield "ts {} {}".format(*options.timestamps)
-    for kind, value in options.unknown:
-        yield f"option {kind} {value.hex()}".rstrip()
-
-
-def _dhcp_text(dhcp: Dhcpv4) -> str:
-    kind = dhcp.message_type
-    words = [f"DHCP {kind.name}" if kind is not None else "BOOTP", f"xid={dhcp.xid:#010x}"]
-    given = (
-        ("ciaddr", dhcp.ciaddr if int(dhcp.ciaddr) else None),
-        ("yiaddr", dhcp.yiaddr if int(dhcp.yiaddr) else None),
-        ("requested", dhcp.requested_address),
-        ("server", dhcp.server_identifier),
-    )
-    return " ".join([*words, *(f"{name}={address}" for name, address in given if address is not None)])
-
-
-def _dns_text(dns: DnsMessage) -> str:
-    questions = ",".join(f"{_name(RecordType, question.type)}? {question.name}" for question in dns.questions)
-    if not dns.response:
-        return f"DNS {questions} id={dns.identification}"
-    if dns.response_code != ResponseCode.NO_ERROR:
-        return f"DNS {questions} {_name(ResponseCode, dns.response_code)} id={dns.identification}"
-    answers = ",".join(map(_record_text, dns.answers)) or "no answer"
-    return f"DNS {questions} = {answers} id={dns.identification}"
-
-
-def _record_text(record: ResourceRecord) -> str:
-    return str(record.address or _name(RecordType, record.type))
-
-
-def _name(numbers: type[IntEnum], number: int) -> str:
-    try:
-        return numbers(number).name
-    except ValueError:
-        return str(number)
 
 
 def _flatten(name: str, value: object) -> Iterator[tuple[str, str | int]]:
@@ -271,8 +202,10 @@ def _flatten(name: str, value: object) -> Iterator[tuple[str, str | int]]:
             return
         case int():
             yield name, int(value)
-        case MacAddress() | IPv4Address() | str():
+        case MacAddress() | IPv4Address() | IPv6Address() | IPv6Network():
             yield name, str(value)
+        case str():
+            yield name, visible(value)
         case bytes():
             yield name, value.hex()
         case tuple():
@@ -280,8 +213,16 @@ def _flatten(name: str, value: object) -> Iterator[tuple[str, str | int]]:
                 yield from _flatten(f"{name}.{index}", item)
         case Mapping():
             for number, item in value.items():
-                yield from _flatten(f"{name}.{_name(DhcpOption, number).lower()}", item)
+                yield from _flatten(f"{name}.{visible(number_name(DhcpOption, number)).lower()}", item)
+        case Dhcpv6():
+            yield f"{name}.message_type", value.message_type
+            yield f"{name}.transaction_id", value.transaction_id
+            for index, (code, octets) in enumerate(value.options):
+                option = f"{name}.options.{index}.{number_name(Dhcpv6Option, code).lower()}"
+                yield from _flatten(option, IaNa.parse(octets) if code == Dhcpv6Option.IA_NA else octets)
         case _ if is_dataclass(value):
             order = _WIRE_ORDER.get(type(value))
+            option_name = _OPTION_NAMES.get(type(value))
+            name += f".{option_name}" if option_name is not None else ""
             for member in order.split() if order is not None else [field.name for field in fields(value)]:
                 yield from _flatten(f"{name}.{member}", getattr(value, member))

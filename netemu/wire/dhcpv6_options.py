@@ -132,7 +132,9 @@ class IaAddress:
         if len(value) < _IAADDR.size:
             raise WireError("dhcpv6.iaaddr", 0, f"{len(value)} octets, at least {_IAADDR.size} are needed")
         address, preferred, valid = _IAADDR.unpack_from(value)
-        return cls(ipv6_address(address), preferred, valid, _status(read_options(value[_IAADDR.size :], _IAADDR.size)))
+        options = read_options(value[_IAADDR.size :], _IAADDR.size)
+        _check(options, _IAADDR.size, _IAADDR_FORMS)
+        return cls(ipv6_address(address), preferred, valid, _status(options))
 
     def pack(self) -> bytes:
         """The option's value; raises `LocalError` for a field out of its range."""
@@ -160,6 +162,7 @@ class IaNa:
         if len(value) < _IA_NA.size:
             raise WireError("dhcpv6.ia_na", 0, f"{len(value)} octets, at least {_IA_NA.size} are needed")
         options = read_options(value[_IA_NA.size :], _IA_NA.size)
+        _check(options, _IA_NA.size, _IA_NA_FORMS)
         addresses = tuple(IaAddress.parse(inner) for code, inner in options if code == Dhcpv6Option.IAADDR)
         iaid, t1, t2 = _IA_NA.unpack_from(value)
         return cls(iaid, t1, t2, addresses, _status(options))
@@ -220,8 +223,11 @@ def parse_addresses(value: bytes) -> tuple[IPv6Address, ...]:
 
 
 def pack_numbers(*numbers: int) -> bytes:
-    """The value of an option that is a list of 16-bit numbers, such as ORO."""
-    return b"".join(number.to_bytes(2, "big") for number in numbers)
+    """The value of an option that is a list of 16-bit numbers, such as ORO; raises `LocalError` for a larger one."""
+    try:
+        return struct.pack(f"!{len(numbers)}H", *numbers)
+    except struct.error as error:
+        raise LocalError(f"DHCPv6 option with the numbers {numbers}: give integers from 0 to 65535") from error
 
 
 def parse_numbers(value: bytes) -> tuple[int, ...]:
@@ -233,16 +239,7 @@ def parse_numbers(value: bytes) -> tuple[int, ...]:
 
 def check_options(options: Options, offset: int) -> None:
     """Raise `WireError` when a value has not the form that its document fixes; `offset` is where the options begin."""
-    at = offset
-    for code, value in options:
-        lengths = _FIXED_LENGTHS.get(code)
-        if lengths is not None and len(value) not in lengths:
-            raise WireError("dhcpv6.options", at, f"option {code} has {len(value)} octets, which it never has")
-        try:
-            _PARSERS.get(code, len)(value)
-        except WireError as error:
-            raise WireError(error.field, at + _HEADER.size + error.offset, error.rule) from None
-        at += _HEADER.size + len(value)
+    _check(options, offset, _FORMS)
 
 
 def _status(options: Options) -> Status | None:
@@ -254,24 +251,51 @@ def _pack_status(status: Status | None) -> bytes:
     return b"" if status is None else pack_options([(Dhcpv6Option.STATUS_CODE, status.pack())])
 
 
-_FIXED_LENGTHS: Final[Mapping[int, Container[int]]] = {
-    Dhcpv6Option.CLIENTID: _DUID_LENGTHS,
-    Dhcpv6Option.SERVERID: _DUID_LENGTHS,
-    Dhcpv6Option.PREFERENCE: (1,),
-    Dhcpv6Option.ELAPSED_TIME: (2,),
-    Dhcpv6Option.UNICAST: (16,),
-    Dhcpv6Option.RAPID_COMMIT: (0,),
-    Dhcpv6Option.RECONF_MSG: (1,),
-    Dhcpv6Option.RECONF_ACCEPT: (0,),
-    Dhcpv6Option.INFORMATION_REFRESH_TIME: (4,),
-    Dhcpv6Option.SOL_MAX_RT: (4,),
-    Dhcpv6Option.INF_MAX_RT: (4,),
+def _check(options: Options, offset: int, forms: Mapping[int, Callable[[bytes], object]]) -> None:
+    at = offset
+    for code, value in options:
+        form = forms.get(code)
+        if form is not None:
+            try:
+                form(value)
+            except WireError as error:
+                raise WireError(error.field, at + _HEADER.size + error.offset, f"option {code}: {error.rule}") from None
+        at += _HEADER.size + len(value)
+
+
+def _of_length(lengths: Container[int]) -> Callable[[bytes], None]:
+    """The form of an option whose value has one of these lengths, in octets."""
+
+    def check(value: bytes) -> None:
+        if len(value) not in lengths:
+            raise WireError("dhcpv6.options", 0, f"{len(value)} octets, which it never has")
+
+    return check
+
+
+# What reads, or at least measures, the value of each option whose document fixes a form. Options inside another are only
+# looked at where they belong, so depth is bounded.
+_IAADDR_FORMS: Final[Mapping[int, Callable[[bytes], object]]] = {Dhcpv6Option.STATUS_CODE: Status.parse}
+_IA_NA_FORMS: Final[Mapping[int, Callable[[bytes], object]]] = {
+    Dhcpv6Option.IAADDR: IaAddress.parse,
+    Dhcpv6Option.STATUS_CODE: Status.parse,
 }
-_PARSERS: Final[Mapping[int, Callable[[bytes], object]]] = {
+_FORMS: Final[Mapping[int, Callable[[bytes], object]]] = {
+    Dhcpv6Option.CLIENTID: _of_length(_DUID_LENGTHS),
+    Dhcpv6Option.SERVERID: _of_length(_DUID_LENGTHS),
     Dhcpv6Option.IA_NA: IaNa.parse,
     Dhcpv6Option.ORO: parse_numbers,
+    Dhcpv6Option.PREFERENCE: _of_length((1,)),
+    Dhcpv6Option.ELAPSED_TIME: _of_length((2,)),
+    Dhcpv6Option.UNICAST: _of_length((16,)),
     Dhcpv6Option.STATUS_CODE: Status.parse,
+    Dhcpv6Option.RAPID_COMMIT: _of_length((0,)),
+    Dhcpv6Option.RECONF_MSG: _of_length((1,)),
+    Dhcpv6Option.RECONF_ACCEPT: _of_length((0,)),
     Dhcpv6Option.DNS_SERVERS: parse_addresses,
     Dhcpv6Option.DOMAIN_LIST: lambda value: parse_domain_list(value, "dhcpv6.domain_list"),
+    Dhcpv6Option.INFORMATION_REFRESH_TIME: _of_length((4,)),
     Dhcpv6Option.CLIENT_ARCH_TYPE: parse_numbers,
+    Dhcpv6Option.SOL_MAX_RT: _of_length((4,)),
+    Dhcpv6Option.INF_MAX_RT: _of_length((4,)),
 }

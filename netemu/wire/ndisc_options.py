@@ -200,7 +200,7 @@ class RouteInformation:
 
 @dataclass(frozen=True, slots=True)
 class Rdnss:
-    """Recursive DNS servers, for `lifetime` seconds, 32 bits (RFC 8106 5.1)."""
+    """Recursive DNS servers, at least one, for `lifetime` seconds, 32 bits (RFC 8106 5.1)."""
 
     lifetime: int
     servers: tuple[IPv6Address, ...]
@@ -216,13 +216,15 @@ class Rdnss:
 
     def pack(self) -> bytes:
         """The option's octets; raises `LocalError` for a field out of its range."""
+        if not self.servers:
+            raise LocalError("Rdnss.servers is empty: give at least one address")
         fixed = pack_fields(_LIFETIME, self, _LIFETIME_LIMITS, self.lifetime)
         return _option(NdOptionType.RDNSS, fixed + b"".join(server.packed for server in self.servers))
 
 
 @dataclass(frozen=True, slots=True)
 class Dnssl:
-    """Domains to search, for `lifetime` seconds, 32 bits (RFC 8106 5.2)."""
+    """Domains to search, at least one, for `lifetime` seconds, 32 bits (RFC 8106 5.2)."""
 
     lifetime: int
     names: tuple[str, ...]
@@ -238,6 +240,8 @@ class Dnssl:
 
     def pack(self) -> bytes:
         """The option's octets, padded with zeros; raises `LocalError` for a field out of its range or a bad name."""
+        if not self.names:
+            raise LocalError("Dnssl.names is empty: give at least one domain name")
         fixed = pack_fields(_LIFETIME, self, _LIFETIME_LIMITS, self.lifetime)
         names = pack_domain_list(self.names)
         return _option(NdOptionType.DNSSL, fixed + names + bytes(-len(names) % _UNIT))

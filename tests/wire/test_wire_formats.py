@@ -13,6 +13,7 @@ from netemu.errors import LocalError
 from netemu.wire.errors import WireError
 
 every_format = pytest.mark.parametrize("wire_format", FORMATS, ids=str)
+SUMMED = {"ipv4", "icmpv4", "icmpv6", "tcp", "tcp over ipv6", "udp over ipv6"}
 bounded = settings(max_examples=100, deadline=None)
 
 
@@ -89,7 +90,7 @@ def test_every_single_octet_corruption_is_a_value_or_a_wire_error(wire_format: F
             packs_or_local_error(wire_format, value)
 
 
-@pytest.mark.parametrize("wire_format", [f for f in FORMATS if f.name in {"ipv4", "icmpv4", "tcp"}], ids=str)
+@pytest.mark.parametrize("wire_format", [f for f in FORMATS if f.name in SUMMED], ids=str)
 @settings(max_examples=20, deadline=None)
 @given(data=st.data(), bit=st.integers(0, 7))
 def test_a_checksum_notices_every_flipped_bit(wire_format: Format, data, bit: int):
