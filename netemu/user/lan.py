@@ -98,7 +98,7 @@ class Lan:
 
     def send_to(self, packet: IPv4, mac: MacAddress) -> None:
         """Send in a frame to `mac`, without asking anybody."""
-        self._put(Ethernet(mac, self.mac, EtherType.IPV4, packet.pack()))
+        self.put(Ethernet(mac, self.mac, EtherType.IPV4, packet.pack()))
 
     def transmit(self) -> Iterator[Frame]:
         """The frames that wait, and those added meanwhile."""
@@ -112,7 +112,8 @@ class Lan:
         self._neighbours.expire(now)
         self._run_events(now)
 
-    def _put(self, frame: Ethernet) -> None:
+    def put(self, frame: Ethernet) -> None:
+        """Queue a frame for `transmit`."""
         if len(self._output) >= _OUTPUT_LIMIT:
             self._counters["output-full"] += 1
         else:
@@ -122,7 +123,7 @@ class Lan:
         for event in self._neighbours.events():
             match event:
                 case SendArp():
-                    self._put(Ethernet(event.destination, self.mac, EtherType.ARP, event.arp.pack()))
+                    self.put(Ethernet(event.destination, self.mac, EtherType.ARP, event.arp.pack()))
                 case Resolved():
                     for packet in event.packets:
                         self.send_to(packet, event.mac)

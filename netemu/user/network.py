@@ -1,13 +1,13 @@
 """The user-mode network: a router, a firewall and a few servers in one engine, behind one Ethernet port.
 
-    guest (10.0.2.15) <----> gateway, firewall, DHCP server (10.0.2.2) <----> the host's sockets
-                        |--> DNS server (10.0.2.3)
+    guest (10.0.2.15) <----> gateway, firewall, DHCP server (10.0.2.2, fec0::2) <----> the host's sockets
+    (fec0::...)         |--> DNS server (10.0.2.3, fec0::3)
                         |--> kept for an SMB server (10.0.2.4): answers pings, refuses connections
 
 What a frame goes through. Frames for another station are somebody else's (several guests may share the network through a hub).
 ARP goes to the LAN. An IPv4 datagram needs a source in the network (DHCP excepted), is put together if it is a fragment, and
 then is for one of the network's own addresses, or to be forwarded: with a TTL to spend, to an address that is somewhere. Then
-the protocol's service has it.
+the protocol's service has it. IPv6 goes the same way (`netemu.user.router6`), to the same services.
 
 Guests' datagrams end here and go on through the host's sockets, so IP options and fragmentation are not carried over, and no other
 protocol than TCP, UDP and ICMP echo is (protocol unreachable).
@@ -23,7 +23,7 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from netemu.io.host import Host
@@ -37,11 +37,14 @@ from netemu.user.forward import Forward
 from netemu.user.hostfwd import HostForwards
 from netemu.user.icmp import EchoService
 from netemu.user.lan import Lan
+from netemu.user.lan6 import Lan6
 from netemu.user.leases import Lease
 from netemu.user.options import UserOptions
 from netemu.user.realm import Realm
-from netemu.user.side import Quotation
+from netemu.user.router6 import Router6
+from netemu.user.side import Packet, Quotation
 from netemu.user.side4 import Side4
+from netemu.user.side6 import Side6
 from netemu.user.tcp import TcpNat
 from netemu.user.udp import UdpNat
 from netemu.wire.address import MacAddress
@@ -52,6 +55,7 @@ from netemu.wire.ether import Ethernet, EtherType
 from netemu.wire.icmpv4 import IcmpType, Icmpv4, TimeExceededCode
 from netemu.wire.ipv4 import IPv4
 from netemu.wire.ipv4 import Protocol as IpProtocol
+from netemu.wire.ipv6 import IPv6
 from netemu.wire.udp import Udp
 
 __all__ = ["UserNetwork"]
@@ -76,7 +80,9 @@ class UserNetwork:
         self.counters: Counter[str] = Counter()
         self._lan = Lan(options, self.counters, getrandbits(16), self._guest_unreachable)
         self._side4 = Side4(options, self._lan, self.counters)
-        self._realm = Realm(options, host, (self._side4,), self.counters, getrandbits)
+        lan6 = Lan6(options, self._lan.mac, self._lan.put, self.counters, getrandbits, self._guest_unreachable6)
+        side6 = Side6(options, lan6, self.counters)
+        self._realm = Realm(options, host, (self._side4, side6), self.counters, getrandbits)
         self._reassembler = Reassembler()
         self._reassembler.counters = self.counters
         self._dhcp = DhcpServer(options, self.counters)
@@ -85,7 +91,10 @@ class UserNetwork:
         self._dns = DnsForwarder(self._realm)
         self._tcp = TcpNat(self._realm)
         self._forwards = HostForwards(self._realm, self._tcp)
+        services: dict[int, Callable[[Packet, int], None]] = {IpProtocol.UDP: self._receive_udp, IpProtocol.TCP: self._tcp.receive}
+        self._router6 = Router6(options, lan6, side6, self._echo, services, self.counters)
         self._parts: tuple[_Timed, ...] = (
+            self._router6,
             self._lan,
             self._dhcp,
             self._echo,
@@ -125,6 +134,11 @@ class UserNetwork:
     def leases(self) -> tuple[Lease[IPv4Address], ...]:
         """The DHCP server's records, at most one for each address of the pool."""
         return tuple(self._dhcp.leases)
+
+    @property
+    def leases6(self) -> tuple[Lease[IPv6Address], ...]:
+        """The DHCPv6 server's records."""
+        return tuple(self._router6.dhcp.leases)
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -187,6 +201,10 @@ class UserNetwork:
     def _receive(self, frame: Ethernet, now: int) -> None:
         if frame.destination != self.mac and not frame.destination.is_multicast:
             self.counters["other-station"] += 1
+        elif frame.ethertype == EtherType.IPV6 and self.options.ipv6:
+            self._router6.receive(frame, now)
+        elif not self.options.ipv4:
+            self.counters["ethertype-ignored"] += 1
         elif frame.ethertype == EtherType.ARP:
             self._lan.receive_arp(Arp.parse(frame.payload), now)
         elif frame.ethertype == EtherType.IPV4:
@@ -259,16 +277,16 @@ class UserNetwork:
         from_guest = report.reporter == report.destination  # nobody else stands between us and it
         return from_guest and report.protocol == IpProtocol.TCP and self._tcp.reported(report, now)
 
-    def _receive_udp(self, packet: IPv4, now: int) -> None:
+    def _receive_udp(self, packet: Packet, now: int) -> None:
         datagram = Udp.parse(packet.payload, packet.source, packet.destination)
         destination, port = packet.destination, datagram.destination_port
         if self._forwards.reply(packet, datagram, now):
             return
         if destination == self.options.host and port == SERVER_PORT:
             self._receive_dhcp(datagram, now)
-        elif destination == self.options.dns and port == DNS_PORT:
+        elif destination in self._realm.side(destination).resolvers and port == DNS_PORT:
             self._dns.receive(packet, datagram, now)
-        elif destination == self.options.host or not self._lan.is_own(destination):
+        elif self._realm.is_outside(destination):
             self._udp.receive(packet, datagram, now)
         else:
             self.counters["udp-closed-port"] += 1
@@ -290,4 +308,8 @@ class UserNetwork:
 
     def _guest_unreachable(self, packet: IPv4, now: int) -> None:
         if packet.protocol == IpProtocol.TCP:
+            self._tcp.guest_unreachable(packet, now)
+
+    def _guest_unreachable6(self, packet: IPv6, now: int) -> None:
+        if packet.next_header == IpProtocol.TCP:
             self._tcp.guest_unreachable(packet, now)

@@ -41,7 +41,8 @@ from netemu.user.flow import Flow
 from netemu.user.realm import Realm
 from netemu.user.side import Packet, Quotation
 from netemu.wire.address import Endpoint
-from netemu.wire.ipv4 import Protocol
+from netemu.wire.ipv4 import IPv4, Protocol
+from netemu.wire.ipv6 import IPv6
 from netemu.wire.tcp import ACK, RST, SYN, Tcp
 from netemu.wire.tcp import MINIMUM_HEADER_LENGTH as TCP_HEADER_LENGTH
 
@@ -135,7 +136,7 @@ class TcpNat:
             self._realm.counters["tcp-unknown"] += 1
             self._refuse(key, segment, now)
 
-    def guest_unreachable(self, packet: Packet, now: int) -> None:
+    def guest_unreachable(self, packet: IPv4 | IPv6, now: int) -> None:
         """A segment of ours found no guest."""
         ports = packet.payload
         remote = Endpoint(packet.source, int.from_bytes(ports[:2], "big"))

@@ -125,7 +125,7 @@ def test_any_answer_of_the_hosts_name_server_is_harmless(octets: bytes) -> None:
 
 def test_unknown_ethertypes_and_lengths_are_counted() -> None:
     lab = Lab()
-    lab.frame(pad(frame(0x86DD, bytes(40))))
+    lab.frame(pad(frame(0x88F8, bytes(40))))
     lab.frame(pad(frame(0x8100, bytes(40))))
     lab.frame(GATEWAY_MAC + GUEST_MAC + b"\0\x2e" + bytes(46))
     assert lab.take() == []

@@ -1,0 +1,165 @@
+"""The guests' side of a user-mode network in IPv6: neighbour discovery, router advertisements, and packets for guests.
+
+The network answers neighbour solicitations for its own addresses only, which are also its link-local ones: fe80::2 (the router) and
+fe80::3 (the DNS server), as libslirp has them. A solicitation from the unspecified address, by which a guest looks for a
+duplicate of an address it wants, is answered to all nodes (RFC 4861 7.2.4). Other addresses belong to guests that may be beside
+each other on a hub.
+
+All its addresses are at one MAC address, the one that it has in IPv4.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from ipaddress import IPv6Address
+
+from netemu.stack.fragments6 import fragment6
+from netemu.user.neighbours6 import Found, Neighbours6, Solicit
+from netemu.user.options import UserOptions
+from netemu.user.options6 import link_local
+from netemu.user.ra import RouterAdvertiser, advertisement
+from netemu.wire.address import MacAddress
+from netemu.wire.ether import Ethernet, EtherType
+from netemu.wire.fields import ANY_IPV6
+from netemu.wire.icmpv6 import Icmpv6
+from netemu.wire.ipv6 import ALL_NODES, IPv6, NextHeader, multicast_mac, solicited_node
+from netemu.wire.ndisc import (
+    HOP_LIMIT,
+    NdMessage,
+    NeighbourAdvertisement,
+    NeighbourSolicitation,
+    RouterSolicitation,
+    check_packet,
+)
+from netemu.wire.ndisc_options import NdOption, SourceLinkLayerAddress, TargetLinkLayerAddress
+
+__all__ = ["Lan6"]
+
+
+class Lan6:
+    """Sends packets to guests by `put`. `on_unreachable` gets each one whose guest does not answer."""
+
+    def __init__(
+        self,
+        options: UserOptions,
+        mac: MacAddress,
+        put: Callable[[Ethernet], None],
+        counters: Counter[str],
+        getrandbits: Callable[[int], int],
+        on_unreachable: Callable[[IPv6, int], None],
+    ) -> None:
+        self.mac = mac
+        self.router = link_local(options.ipv6_host)
+        self._own = frozenset(options.own_addresses6)
+        self._net = options.ipv6_net
+        self._mtu = options.mtu6
+        self._put = put
+        self._getrandbits = getrandbits
+        self._counters = counters
+        self._on_unreachable = on_unreachable
+        self._neighbours = Neighbours6(counters)
+        self._advertiser = RouterAdvertiser(getrandbits)
+        self._advertisement = advertisement(options, mac).icmpv6()
+
+    # From the guests
+
+    def greet(self, now: int) -> None:
+        """A guest spoke IPv6: the router advertises itself from now on."""
+        self._advertiser.start(now)
+
+    def receive(self, packet: IPv6, message: NdMessage, now: int) -> None:
+        """A message of neighbour discovery; raises `WireError` for one that came in a wrong packet."""
+        check_packet(packet, message)
+        if packet.source in self._own:
+            self._counters["address-conflict"] += 1
+            return
+        match message:
+            case RouterSolicitation():
+                self._learn(packet.source, message.options, now)
+                self._advertiser.solicited(now)
+            case NeighbourSolicitation() if message.target in self._own:
+                self._learn(packet.source, message.options, now)
+                self._answer(packet.source, message.target, now)
+            case NeighbourAdvertisement():
+                self._advertised(message, now)
+            case _:
+                self._counters["nd-ignored"] += 1
+        self._run_events(now)
+
+    def _learn(self, source: IPv6Address, options: tuple[NdOption, ...], now: int) -> None:
+        for option in options:
+            if isinstance(option, SourceLinkLayerAddress) and source != ANY_IPV6 and not option.address.is_multicast:
+                self._neighbours.heard(source, option.address, now)
+
+    def _answer(self, asker: IPv6Address, target: IPv6Address, now: int) -> None:
+        probe = asker == ANY_IPV6
+        reply = NeighbourAdvertisement(
+            target, router=True, solicited=not probe, override=True, options=(TargetLinkLayerAddress(self.mac),)
+        )
+        self._send_nd(target, ALL_NODES if probe else asker, reply.icmpv6(), now)
+
+    def _advertised(self, message: NeighbourAdvertisement, now: int) -> None:
+        if message.target in self._own:
+            self._counters["address-conflict"] += 1
+            return
+        macs = (option.address for option in message.options if isinstance(option, TargetLinkLayerAddress))
+        self._neighbours.answered(message.target, next((mac for mac in macs if not mac.is_multicast), None), now)
+
+    def heard(self, address: IPv6Address, mac: MacAddress, now: int) -> None:
+        """A guest's link-layer address, from a frame that we answer."""
+        self._neighbours.heard(address, mac, now)
+        self._run_events(now)
+
+    # To the guests
+
+    def send(self, packet: IPv6, now: int) -> None:
+        """Send to the guest, or the group, that has the destination address, cut to the MTU."""
+        for piece in fragment6(packet, self._mtu, self._getrandbits(32)):
+            self._route(piece, now)
+        self._run_events(now)
+
+    def _route(self, packet: IPv6, now: int) -> None:
+        if packet.destination.is_multicast:
+            self._frame(multicast_mac(packet.destination), packet)
+            return
+        mac = self._neighbours.resolve(packet, now)
+        if mac is not None:
+            self._frame(mac, packet)
+
+    def _frame(self, mac: MacAddress, packet: IPv6) -> None:
+        self._put(Ethernet(mac, self.mac, EtherType.IPV6, packet.pack()))
+
+    def _nd_packet(self, source: IPv6Address, destination: IPv6Address, message: Icmpv6) -> IPv6:
+        return IPv6(source, destination, NextHeader.ICMPV6, message.pack(source, destination), hop_limit=HOP_LIMIT)
+
+    def _send_nd(self, source: IPv6Address, destination: IPv6Address, message: Icmpv6, now: int) -> None:
+        self._route(self._nd_packet(source, destination, message), now)
+
+    # Time
+
+    def deadline(self) -> int | None:
+        deadlines = (self._neighbours.deadline(), self._advertiser.deadline())
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def expire(self, now: int) -> None:
+        self._neighbours.expire(now)
+        if self._advertiser.expire(now):
+            self._send_nd(self.router, ALL_NODES, self._advertisement, now)
+        self._run_events(now)
+
+    def _run_events(self, now: int) -> None:
+        for event in self._neighbours.events():
+            match event:
+                case Solicit(target, mac):
+                    source = self.router
+                    asked = NeighbourSolicitation(target, (SourceLinkLayerAddress(self.mac),)).icmpv6()
+                    destination = solicited_node(target) if mac is None else target
+                    self._frame(mac or multicast_mac(destination), self._nd_packet(source, destination, asked))
+                case Found(mac, packets):
+                    for packet in packets:
+                        self._frame(mac, packet)
+                case _:
+                    self._counters["guest-unreachable"] += len(event.packets)
+                    for packet in event.packets:
+                        self._on_unreachable(packet, now)
