@@ -32,7 +32,7 @@ from netemu.net.loop import Loop, Timer
 from netemu.net.port import Frame, Port
 from netemu.peers import libslirp_abi as abi
 from netemu.peers.libslirp_child import ADD_FORWARD, FRAME, HEADER, IDLE, LARGEST, NEW, NOBODY, REMOVE_FORWARD, TURN
-from netemu.user.forward import Forward, parse_forward
+from netemu.user.forward import Forward, Place, parse_forward
 from netemu.user.options import UserOptions
 from netemu.wire.address import Endpoint
 from netemu.wire.vnet_hdr import VnetHeader
@@ -151,7 +151,7 @@ class LibslirpBackend:
 
     def add_hostfwd(self, rule: str) -> Forward:
         """Forward a host port: QEMU's grammar, with 127.0.0.1 for no host address."""
-        asked = parse_forward(rule, self.net, self.dhcpstart)
+        asked = parse_forward(rule, {4: Place(self.net, self.dhcpstart)})
         with self._loop:
             port = self._ask(ADD_FORWARD, _rule(asked))
         if port <= 0:

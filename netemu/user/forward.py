@@ -5,6 +5,10 @@
 The protocol is TCP unless given. Host port 0 lets the host choose. No guest address means the first leased one, `dhcpstart`. Ports
 may be written in C's ways (`80`, `0x50`, `0120`).
 
+QEMU knows no IPv6 here. An IPv6 address stands in brackets on either side, as in a URI: `tcp:[::1]:0-[fec0::15]:80`. No guest
+address means then the first one leased by DHCPv6, in the family of the host address. The families may differ: a guest sees a peer of the
+other family as the gateway.
+
 One default differs from QEMU's: no host address means 127.0.0.1, where QEMU binds 0.0.0.0 and so opens the guest to everyone
 who reaches the host; say `tcp:0.0.0.0:2222-:22` for that. Forwards of UNIX sockets (`unix:/path-:port`) are not there yet.
 """
@@ -12,20 +16,31 @@ who reaches the host; say `tcp:0.0.0.0:2222-:22` for that. Forwards of UNIX sock
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
-from typing import Final, Literal, cast
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final, Literal, NamedTuple, cast
 
 from netemu.errors import LocalError
-from netemu.wire.address import Endpoint
+from netemu.wire.address import Endpoint, IPAddress
 
-__all__ = ["Forward", "parse_forward"]
+__all__ = ["Forward", "Place", "parse_forward"]
 
-_RULE: Final = re.compile(r"(?P<protocol>[^:]*):(?P<hostaddr>[^:]*):(?P<hostport>[^:-]*)-(?P<guestaddr>[^:]*):(?P<guestport>[^:]*)")
-_GRAMMAR: Final = "[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport, such as tcp:127.0.0.1:2222-:22 (no hostaddr is 127.0.0.1)"
+_ADDRESS: Final = r"\[[0-9A-Fa-f:.]*\]|[^:\[\]]*"
+_RULE: Final = re.compile(
+    rf"(?P<protocol>[^:]*):(?P<hostaddr>{_ADDRESS}):(?P<hostport>[^:-]*)-(?P<guestaddr>{_ADDRESS}):(?P<guestport>[^:]*)"
+)
+_GRAMMAR: Final = "[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport, such as tcp:127.0.0.1:2222-:22 or tcp:[::1]:0-[fec0::15]:80 (no hostaddr is 127.0.0.1)"
 _LOOPBACK: Final = IPv4Address("127.0.0.1")
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]*")
 _BASES: Final = ((_DECIMAL, 10), (re.compile(r"0[xX][0-9a-fA-F]+"), 16), (re.compile(r"0[0-7]+"), 8))
+
+
+class Place(NamedTuple):
+    """Where guests of one family are: their network, and the first address that is leased there."""
+
+    net: IPv4Network | IPv6Network
+    first: IPAddress | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,26 +55,47 @@ class Forward:
         return f"{self.protocol}:{self.host}-{self.guest}"
 
 
-def parse_forward(rule: str, net: IPv4Network, dhcpstart: IPv4Address) -> Forward:
-    """The forward that `rule` asks for, its host port 0 where the host shall choose; raises `LocalError`."""
+def parse_forward(rule: str, places: Mapping[int, Place]) -> Forward:
+    """The forward that `rule` asks for, its host port 0 where the host shall choose; raises `LocalError`.
+
+    `places` has the guests' networks by family.
+    """
     if rule.startswith("unix:"):
         raise LocalError(f"hostfwd={rule}: forwards of UNIX sockets are not there yet; give {_GRAMMAR}")
     match = _RULE.fullmatch(rule)
     if match is None or match["protocol"] not in ("tcp", "udp", ""):
         raise LocalError(f"hostfwd={rule}: give {_GRAMMAR}")
-    guest = _address(rule, match["guestaddr"], dhcpstart)
-    if guest not in net or guest in (net.network_address, net.broadcast_address):
-        raise LocalError(f"hostfwd={rule}: guest address {guest} is no host of {net}, so nothing could answer there")
+    host = _address(rule, match["hostaddr"]) or _LOOPBACK
+    guest = _address(rule, match["guestaddr"]) or _first_guest(rule, host, places)
+    _check_guest(rule, guest, places)
     protocol = cast("Literal['tcp', 'udp']", match["protocol"] or "tcp")
-    host = Endpoint(_address(rule, match["hostaddr"], _LOOPBACK), _port(rule, match["hostport"], 0))
-    return Forward(protocol, host, Endpoint(guest, _port(rule, match["guestport"], 1)))
+    return Forward(protocol, Endpoint(host, _port(rule, match["hostport"], 0)), Endpoint(guest, _port(rule, match["guestport"], 1)))
 
 
-def _address(rule: str, text: str, default: IPv4Address) -> IPv4Address:
+def _address(rule: str, text: str) -> IPAddress | None:
+    bracketed = text.startswith("[")
     try:
-        return IPv4Address(text) if text else default
+        return (IPv6Address(text[1:-1]) if bracketed else IPv4Address(text)) if text else None
     except ValueError:
-        raise LocalError(f"hostfwd={rule}: {text!r} is no IPv4 address; give {_GRAMMAR}") from None
+        kind = "IPv6" if bracketed else "IPv4"
+        raise LocalError(f"hostfwd={rule}: {text!r} is no {kind} address; give {_GRAMMAR}") from None
+
+
+def _first_guest(rule: str, host: IPAddress, places: Mapping[int, Place]) -> IPAddress:
+    """The first address leased in the family of `host`, or in the only one that the network speaks."""
+    place = places.get(host.version) or next(iter(places.values()))
+    if place.first is None:
+        raise LocalError(f"hostfwd={rule}: {place.net} has no address to lease, so name the guest's")
+    return place.first
+
+
+def _check_guest(rule: str, guest: IPAddress, places: Mapping[int, Place]) -> None:
+    place = places.get(guest.version)
+    if place is None:
+        raise LocalError(f"hostfwd={rule}: the network does not speak the family of guest address {guest}")
+    unusable = (place.net.network_address, place.net.broadcast_address) if guest.version == 4 else (place.net.network_address,)
+    if guest not in place.net or guest in unusable:
+        raise LocalError(f"hostfwd={rule}: guest address {guest} is no host of {place.net}, so nothing could answer there")
 
 
 def _port(rule: str, text: str, lowest: int) -> int:

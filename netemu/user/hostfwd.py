@@ -69,8 +69,7 @@ class HostForwards:
 
     def add(self, rule: str) -> Forward:
         """Begin to forward; the result has the port that was chosen for port 0. Raises `LocalError` and `HostError`."""
-        options = self._realm.options
-        wanted = parse_forward(rule, options.net, options.dhcpstart)
+        wanted = parse_forward(rule, self._realm.options.places)
         return self._listen(wanted) if wanted.protocol == "tcp" else self._bind(wanted)
 
     def remove(self, forward: Forward) -> None:

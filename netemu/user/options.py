@@ -21,7 +21,7 @@ from typing import Final, Self, cast
 
 from netemu.errors import LocalError
 from netemu.user import options6
-from netemu.user.forward import parse_forward
+from netemu.user.forward import Place, parse_forward
 from netemu.user.option_values import (
     read_address,
     read_boolean,
@@ -140,7 +140,7 @@ class UserOptions:
         if self.tftp_write and self.tftp is None:
             raise LocalError("tftp-write=on: there is no directory to write to, so give tftp=")
         for rule in self.hostfwd:
-            parse_forward(rule, self.net, self.dhcpstart)
+            parse_forward(rule, self.places)
 
     def _in_net(self, low_bits: int) -> IPv4Address:
         return IPv4Address(int(self.net.network_address) | low_bits & int(self.net.hostmask))
@@ -206,7 +206,8 @@ class UserOptions:
     @property
     def own_addresses(self) -> tuple[IPv4Address, ...]:
         """The addresses at which the network itself answers: gateway, DNS server and SMB server."""
-        return tuple(address for address in (self.host, self.dns, self.smb) if address is not None)
+        dns = None if self.disable_dns else self.dns
+        return tuple(address for address in (self.host, dns, self.smb) if address is not None)
 
     @property
     def pool(self) -> tuple[IPv4Address, ...]:
@@ -214,6 +215,16 @@ class UserOptions:
         first = int(self.dhcpstart)
         last = min(first + self.pool_size, int(self.net.broadcast_address))
         return tuple(address for address in map(IPv4Address, range(first, last)) if address not in self.own_addresses)
+
+    @property
+    def places(self) -> dict[int, Place]:
+        """Where guests are, by the families that are spoken."""
+        places = {}
+        if self.ipv4:
+            places[4] = Place(self.net, self.dhcpstart)
+        if self.ipv6:
+            places[6] = Place(self.ipv6_net, next(iter(self.pool6), None))
+        return places
 
     @property
     def mtu6(self) -> int:

@@ -1,18 +1,20 @@
 """The grammar of hostfwd=."""
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import pytest
 
 from netemu.errors import LocalError
-from netemu.user.forward import Forward, parse_forward
+from netemu.user.forward import Forward, Place, parse_forward
 
 NET = IPv4Network("10.0.2.0/24")
 FIRST = IPv4Address("10.0.2.15")
+NET6 = IPv6Network("fec0::/64")
+FIRST6 = IPv6Address("fec0::15")
 
 
 def parse(rule: str) -> Forward:
-    return parse_forward(rule, NET, FIRST)
+    return parse_forward(rule, {4: Place(NET, FIRST), 6: Place(NET6, FIRST6)})
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,10 @@ def parse(rule: str) -> Forward:
         ("::2222-:22", "tcp:127.0.0.1:2222-10.0.2.15:22"),
         ("udp::0-:53", "udp:127.0.0.1:0-10.0.2.15:53"),
         ("tcp:0.0.0.0:0x50-:0120", "tcp:0.0.0.0:80-10.0.2.15:80"),
+        ("tcp:[::1]:0-[fec0::20]:80", "tcp:[::1]:0-[fec0::20]:80"),
+        ("udp:[::]:53-:53", "udp:[::]:53-[fec0::15]:53"),
+        ("tcp::2222-[fec0::20]:22", "tcp:127.0.0.1:2222-[fec0::20]:22"),
+        ("tcp:[::1]:2222-10.0.2.15:22", "tcp:[::1]:2222-10.0.2.15:22"),
     ],
 )
 def test_rules(rule: str, forward: str) -> None:
@@ -56,8 +62,24 @@ def test_unix_sockets_are_not_there_yet() -> None:
         "tcp::2222-10.0.3.1:22",
         "tcp::2222-10.0.2.255:22",
         "tcp::2222-:22:23",
+        "tcp:::1:2222-:22",
+        "tcp:[::1:2222-:22",
+        "tcp:[127.0.0.1]:2222-:22",
+        "tcp:[fe80::1%eth0]:2222-:22",
+        "tcp::2222-[fec1::15]:22",
+        "tcp::2222-[fec0::]:22",
+        "tcp::2222-[ff02::1]:22",
     ],
 )
 def test_what_is_no_rule_gets_one_sentence(rule: str) -> None:
     with pytest.raises(LocalError, match=r"^hostfwd="):
         parse(rule)
+
+
+def test_a_network_of_one_family_forwards_to_that() -> None:
+    only6 = {6: Place(NET6, FIRST6)}
+    assert str(parse_forward("tcp::2222-:22", only6)) == "tcp:127.0.0.1:2222-[fec0::15]:22"
+    with pytest.raises(LocalError, match=r"does not speak the family of guest address 10\.0\.2\.15"):
+        parse_forward("tcp::2222-10.0.2.15:22", only6)
+    with pytest.raises(LocalError, match="has no address to lease"):
+        parse_forward("tcp:[::1]:2222-:22", {6: Place(IPv6Network("fec0::/126"), None)})
