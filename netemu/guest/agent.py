@@ -20,7 +20,7 @@ from netemu.guest.channel import CHUNK, UNSPECIFIED, WINDOW, Kind, Message, Mess
 from netemu.guest.ping import refused
 from netemu.io.host import PingSocket
 from netemu.net.sockets import DatagramSocket, ListenerSocket, StreamSocket
-from netemu.wire.address import Endpoint
+from netemu.wire.address import Endpoint, Family
 
 __all__ = ["Agent", "Sockets", "run"]
 
@@ -35,7 +35,7 @@ class Sockets(Protocol):
     def open_stream(self, remote: Endpoint, local: Endpoint | None = None) -> StreamSocket: ...
     def open_listener(self, local: Endpoint) -> ListenerSocket: ...
     def open_datagram(self, local: Endpoint | None = None) -> DatagramSocket: ...
-    def open_ping(self) -> PingSocket: ...
+    def open_ping(self, family: Family = 4) -> PingSocket: ...
 
 
 class Agent:

@@ -28,7 +28,7 @@ from netemu.stack.dhcp_messages import DhcpClientConfig
 from netemu.stack.dns_client import DNS_PORT, DnsOutcome, DnsQuery
 from netemu.stack.endpoint import Ipv4Stack
 from netemu.stack.tcp import TcpConfig
-from netemu.wire.address import Endpoint, MacAddress
+from netemu.wire.address import Endpoint, Family, IPAddress, MacAddress
 from netemu.wire.icmpv4 import IcmpType, UnreachableCode
 
 __all__ = ["InprocGuest"]
@@ -192,11 +192,11 @@ class InprocGuest:
             deadline = now() + nanoseconds(timeout)
             sent_at: list[int] = []
 
-            def replied(sequence: int, data: bytes, source: IPv4Address) -> None:  # noqa: ARG001 - the callback's form
+            def replied(sequence: int, data: bytes, source: IPAddress) -> None:  # noqa: ARG001 - the callback's form
                 if sequence < len(sent_at) and data == payload:
                     rtts.setdefault(sequence, now() - sent_at[sequence])
 
-            def failed(kind: int, code: int, reporter: IPv4Address | None, sequence: int) -> None:
+            def failed(kind: int, code: int, reporter: IPAddress | None, sequence: int) -> None:
                 errors.setdefault(sequence, PingError(kind, code, reporter))
 
             def settled() -> bool:
@@ -218,8 +218,10 @@ class InprocGuest:
                         break
         return PingResult(destination, len(sent_at), tuple(rtts.values()), tuple(errors.values()))
 
-    def resolve(self, name: str, *, server: Address | None = None, timeout: float = DEFAULT_TIMEOUT) -> list[IPv4Address]:
-        """Ask `server`, or those of the lease, for A records; an empty list means that the name has none.
+    def resolve(
+        self, name: str, *, server: Address | None = None, family: Family = 4, timeout: float = DEFAULT_TIMEOUT
+    ) -> list[IPAddress]:
+        """Ask `server`, or those of the lease, for A records, or AAAA for family 6; an empty list means that the name has none.
 
         A server's refusal is a `HostError` EIO, silence a `NetemuTimeoutError`.
         """
@@ -228,7 +230,7 @@ class InprocGuest:
         else:
             servers = [Endpoint(address, DNS_PORT) for address in (self.lease.dns if self.lease else ())]
         with self._loop:
-            query = DnsQuery(name, servers, self._getrandbits)
+            query = DnsQuery(name, servers, self._getrandbits, family)
             self._ask(query, timeout)
         if query.outcome is DnsOutcome.TRUNCATED:
             self._ask_tcp(query, timeout)

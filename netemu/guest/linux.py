@@ -104,7 +104,7 @@ class LinuxGuest(ABC):
         sockets = self._sockets()
         with self._loop as loop:
             deadline = loop.now() + nanoseconds(timeout)
-            socket = sockets.open_ping()
+            socket = sockets.open_ping(destination.version)
             try:
                 return ping(loop, socket, destination, own=self._address, count=count, size=size, ttl=ttl, deadline=deadline)
             finally:

@@ -10,6 +10,7 @@ from math import ceil
 
 from netemu.errors import HostError, NetemuTimeoutError
 from netemu.guest.protocol import CommandResult
+from netemu.wire.fields import IPAddress
 
 __all__ = ["command", "parse"]
 
@@ -18,7 +19,7 @@ _REFUSAL = re.compile(r"^\*\* server can't find .*: ([A-Z]+)$", re.MULTILINE)  #
 _NO_SUCH_NAME = "NXDOMAIN"
 
 
-def command(name: str, server: IPv4Address, timeout: float) -> str:
+def command(name: str, server: IPAddress, timeout: float) -> str:
     """The shell command that asks `server` for A records of `name`, for `timeout` seconds at most."""
     return f"timeout {max(1, ceil(timeout))} nslookup -type=a {shlex.quote(name)} {server}"
 

@@ -7,19 +7,18 @@ the deadline.
 from __future__ import annotations
 
 import errno
-from ipaddress import IPv4Address
 
 from netemu.errors import HostError
 from netemu.guest.protocol import PingError, PingResult
 from netemu.io.host import PingSocket
 from netemu.net.clock import SECOND
 from netemu.net.loop import Loop
+from netemu.wire.fields import ANY_IPV4, IPAddress
 from netemu.wire.icmpv4 import IcmpType, UnreachableCode
 
 __all__ = ["ping", "refused"]
 
 _INTERVAL = 1 * SECOND
-_ANY = IPv4Address(0)
 
 _REFUSALS = {
     errno.ENETUNREACH: UnreachableCode.NET,
@@ -36,9 +35,9 @@ def refused(error: HostError) -> PingError:
 def ping(
     loop: Loop,
     socket: PingSocket,
-    destination: IPv4Address,
+    destination: IPAddress,
     *,
-    own: IPv4Address | None,
+    own: IPAddress | None,
     count: int,
     size: int,
     ttl: int,
@@ -53,12 +52,12 @@ def ping(
     rtts: dict[int, int] = {}
     errors: dict[int, PingError] = {}
 
-    def replied(sequence: int, data: bytes, _source: IPv4Address) -> None:
+    def replied(sequence: int, data: bytes, _source: IPAddress) -> None:
         if sequence < len(sent_at) and data == payload:
             rtts.setdefault(sequence, loop.now() - sent_at[sequence])
 
-    def failed(icmp_type: int, code: int, reporter: IPv4Address, sequence: int) -> None:
-        errors.setdefault(sequence, PingError(icmp_type, code, None if reporter in (own, _ANY) else reporter))
+    def failed(icmp_type: int, code: int, reporter: IPAddress, sequence: int) -> None:
+        errors.setdefault(sequence, PingError(icmp_type, code, None if reporter in (own, ANY_IPV4) else reporter))
 
     def settled() -> bool:
         return all(sequence in rtts or sequence in errors for sequence in range(len(sent_at)))

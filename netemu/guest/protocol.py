@@ -6,6 +6,7 @@ Times a test gives are seconds; times in results are integer nanoseconds of the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Protocol
@@ -14,7 +15,7 @@ from netemu.errors import LocalError
 from netemu.net.port import Port
 from netemu.net.sockets import DEFAULT_TIMEOUT, Address, Datagram, Listener, Stream
 from netemu.stack.lease import Lease
-from netemu.wire.address import MacAddress
+from netemu.wire.address import IPAddress, MacAddress
 
 __all__ = ["CAPABILITIES", "CommandResult", "Guest", "Lease", "PingError", "PingResult", "require"]
 
@@ -34,18 +35,18 @@ CAPABILITIES = {
 
 @dataclass(frozen=True, slots=True)
 class PingError:
-    """An ICMP error that came instead of a reply: type and code of RFC 792, and who sent it (None: the local stack)."""
+    """An ICMP error that came instead of a reply: type and code of RFC 792 or RFC 4443, and who sent it (None: the local stack)."""
 
     type: int
     code: int
-    source: IPv4Address | None
+    source: IPAddress | None
 
 
 @dataclass(frozen=True, slots=True)
 class PingResult:
     """The outcome of `count` echo requests: replies, errors, and the silent rest."""
 
-    destination: IPv4Address
+    destination: IPAddress
     sent: int
     rtts: tuple[int, ...] = ()
     errors: tuple[PingError, ...] = ()
@@ -110,7 +111,7 @@ class Guest(Protocol):
         """Send `count` echo requests of `size` octets; waits until each is answered or `timeout` s have passed."""
         ...
 
-    def resolve(self, name: str, *, server: Address | None = None, timeout: float = DEFAULT_TIMEOUT) -> list[IPv4Address]:
+    def resolve(self, name: str, *, server: Address | None = None, timeout: float = DEFAULT_TIMEOUT) -> Sequence[IPAddress]:
         """Ask for A records; an empty list means that the name has none."""
         ...
 

@@ -19,7 +19,7 @@ from netemu.io.stream import BufferedStream
 from netemu.net.clock import nanoseconds
 from netemu.net.loop import Loop
 from netemu.net.sockets import DEFAULT_TIMEOUT, StreamSocket
-from netemu.wire.address import Endpoint
+from netemu.wire.address import Endpoint, Family, IPAddress
 
 __all__ = ["RemoteDatagram", "RemoteListener", "RemotePing", "RemoteSockets", "RemoteStream"]
 
@@ -189,10 +189,10 @@ class RemotePing(_Answered):
 
     def __init__(self, handle: int, say: _Say) -> None:
         super().__init__(handle, say)
-        self.on_reply: Callable[[int, bytes, IPv4Address], None] | None = None
-        self.on_error: Callable[[int, int, IPv4Address, int], None] | None = None
+        self.on_reply: Callable[[int, bytes, IPAddress], None] | None = None
+        self.on_error: Callable[[int, int, IPAddress, int], None] | None = None
 
-    def send_echo(self, destination: IPv4Address, sequence: int, payload: bytes, ttl: int = 64) -> None:
+    def send_echo(self, destination: IPAddress, sequence: int, payload: bytes, ttl: int = 64) -> None:
         _check_ttl(ttl, f"ping {destination}")
         self._say(Message(Kind.SEND_ECHO, self.handle, (int(destination), sequence, ttl), payload))
 
@@ -239,7 +239,9 @@ class RemoteSockets:
         self._open(datagram, Kind.OPEN_DATAGRAM, local or UNSPECIFIED)
         return datagram
 
-    def open_ping(self) -> RemotePing:
+    def open_ping(self, family: Family = 4) -> RemotePing:
+        if family != 4:
+            raise HostError(errno.EAFNOSUPPORT, "open a ping socket: the agent's channel carries IPv4 addresses only")
         ping = RemotePing(self._new_handle(), self._say)
         self._open(ping, Kind.OPEN_PING)
         return ping

@@ -1,4 +1,4 @@
-"""A stub resolver's question: one name, asked over UDP until somebody answers (RFC 1035 4.2.1, 7; RFC 1123 6.1.3).
+"""A stub resolver's question: one name, asked over UDP until somebody answers (RFC 1035 4.2.1, 7; RFC 1123 6.1.3; RFC 3596).
 
 Theory of operation. A `DnsQuery` asks each server in turn, five seconds apart, three rounds. An answer counts if it comes from the
 server asked, with the identification and the question of this query (RFC 5452 9); ports are the caller's, who should use a fresh
@@ -12,12 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
-from ipaddress import IPv4Address
 from typing import Final
 
 from netemu.errors import LocalError
 from netemu.net.clock import SECOND
-from netemu.wire.address import Endpoint
+from netemu.wire.address import Endpoint, Family, IPAddress
 from netemu.wire.dns import DnsMessage, Question, RecordType, ResponseCode
 from netemu.wire.dns_name import name_text, read_labels
 from netemu.wire.errors import WireError
@@ -27,6 +26,7 @@ __all__ = ["DNS_PORT", "RETRY_INTERVAL", "ROUNDS", "DnsOutcome", "DnsQuery"]
 DNS_PORT: Final = 53
 RETRY_INTERVAL: Final = 5 * SECOND  # RFC 1035 4.2.1 wants 2 to 5 s
 ROUNDS: Final = 3
+_TYPES: Final[dict[Family, RecordType]] = {4: RecordType.A, 6: RecordType.AAAA}
 _MAX_CHAIN: Final = 16  # CNAMEs followed
 
 
@@ -42,17 +42,20 @@ class DnsOutcome(Enum):
 
 
 class DnsQuery:
-    """Asks `servers` for the A records of `name`. `LocalError` for a name that cannot be asked, or without servers."""
+    """Asks `servers` for the addresses of `name` in one family: A or AAAA records.
 
-    def __init__(self, name: str, servers: Sequence[Endpoint], getrandbits: Callable[[int], int]) -> None:
+    `LocalError` for a name that cannot be asked, or without servers.
+    """
+
+    def __init__(self, name: str, servers: Sequence[Endpoint], getrandbits: Callable[[int], int], family: Family = 4) -> None:
         if not servers:
             raise LocalError(f"resolve {name!r}: no DNS server is known; give server=, or lease an address first")
         self.outcome = DnsOutcome.ASKING
-        self.addresses: list[IPv4Address] = []
+        self.addresses: list[IPAddress] = []
         self.response_code: int = ResponseCode.NO_ERROR
         self.server = servers[0]
         self._name = name.rstrip(".")
-        self._question = Question(self._name, RecordType.A)
+        self._question = Question(self._name, _TYPES[family])
         self._identification = getrandbits(16)
         self._servers = tuple(servers)
         self._tries = 0
@@ -103,7 +106,7 @@ class DnsQuery:
         if not message.response or message.identification != self._identification or len(message.questions) != 1:
             return None
         asked = message.questions[0]
-        if asked.name.lower() != self._name.lower() or (asked.type, asked.class_) != (RecordType.A, self._question.class_):
+        if asked.name.lower() != self._name.lower() or (asked.type, asked.class_) != (self._question.type, self._question.class_):
             return None
         return message
 
@@ -117,12 +120,13 @@ class DnsQuery:
             self.addresses = self._follow(message)
             self._finish(DnsOutcome.ANSWERED if self.addresses else DnsOutcome.NO_DATA)
 
-    def _follow(self, message: DnsMessage) -> list[IPv4Address]:
+    def _follow(self, message: DnsMessage) -> list[IPAddress]:
         """The addresses of the name, or of the name that its CNAMEs lead to."""
         name = self._name.lower()
         for _ in range(_MAX_CHAIN):
             records = [record for record in message.answers if record.name.lower() == name]
-            addresses = [record.address for record in records if record.address is not None]
+            asked = [record.address for record in records if record.type == self._question.type]
+            addresses = [address for address in asked if address is not None]
             if addresses:
                 return addresses
             target = next((record.data for record in records if record.type == RecordType.CNAME), None)

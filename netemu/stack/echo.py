@@ -1,4 +1,4 @@
-"""ICMP echo for an endpoint: who sent which request gets its answer (RFC 792, RFC 1122 3.2.2.6).
+"""ICMP echo for an endpoint, of either family: who sent which request gets its answer (RFC 792, RFC 1122 3.2.2.6, RFC 4443 4).
 
 An echo socket owns an identifier. Its face is `netemu.io.host.PingSocket`'s, except that an error's reporter is None when our own
 stack could not send the request.
@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv6Address
+from typing import Final
 
 from netemu.errors import HostError
 from netemu.stack.icmp import IcmpReport
 from netemu.stack.ip import IpLayer
+from netemu.wire.fields import IPAddress
 from netemu.wire.icmpv4 import IcmpType, Icmpv4
+from netemu.wire.icmpv6 import Icmpv6, Icmpv6Type
 from netemu.wire.ipv4 import Protocol
+from netemu.wire.ipv6 import NextHeader
 
 __all__ = ["EchoLayer", "EchoSocket"]
+
+_REQUEST: Final = {4: IcmpType.ECHO_REQUEST, 6: Icmpv6Type.ECHO_REQUEST}
 
 
 class EchoSocket:
@@ -26,15 +32,20 @@ class EchoSocket:
     """
 
     def __init__(self, layer: EchoLayer, ip: IpLayer, identifier: int) -> None:
-        self.on_reply: Callable[[int, bytes, IPv4Address], None] | None = None
-        self.on_error: Callable[[int, int, IPv4Address | None, int], None] | None = None
+        self.on_reply: Callable[[int, bytes, IPAddress], None] | None = None
+        self.on_error: Callable[[int, int, IPAddress | None, int], None] | None = None
         self.identifier = identifier
         self._layer, self._ip = layer, ip
 
-    def send_echo(self, destination: IPv4Address, sequence: int, payload: bytes, ttl: int = 64) -> None:
+    def send_echo(self, destination: IPAddress, sequence: int, payload: bytes, ttl: int = 64) -> None:
         """Send one request; `HostError` ENETUNREACH without a route, EMSGSIZE for more than 65,507 octets."""
-        message = Icmpv4.echo_request(self.identifier, sequence, payload)
-        self._ip.send(self._ip.source_for(destination), destination, Protocol.ICMP, message.pack(), ttl=ttl)
+        source = self._ip.source_for(destination)
+        if isinstance(source, IPv6Address) and isinstance(destination, IPv6Address):
+            message = Icmpv6.echo_request(self.identifier, sequence, payload).pack(source, destination)
+            self._ip.send(source, destination, NextHeader.ICMPV6, message, ttl=ttl)
+        else:
+            message = Icmpv4.echo_request(self.identifier, sequence, payload).pack()
+            self._ip.send(source, destination, Protocol.ICMP, message, ttl=ttl)
 
     def close(self) -> None:
         """Free the identifier; late answers are counted as unexpected."""
@@ -66,7 +77,7 @@ class EchoLayer:
         """Close every socket."""
         self._sockets.clear()
 
-    def receive(self, message: Icmpv4, source: IPv4Address) -> None:
+    def receive(self, message: Icmpv4 | Icmpv6, source: IPAddress) -> None:
         """An echo reply."""
         socket = self._sockets.get(message.identifier)
         if socket is None:
@@ -79,7 +90,7 @@ class EchoLayer:
         # The quotation ends eight octets behind the header, so the quoted message cannot be verified.
         kind, identifier = report.transport[0], int.from_bytes(report.transport[4:6], "big")
         socket = self._sockets.get(identifier)
-        if kind != IcmpType.ECHO_REQUEST or socket is None:
+        if kind != _REQUEST[report.source.version] or socket is None:
             return False
         if socket.on_error is not None:
             sequence = int.from_bytes(report.transport[6:8], "big")

@@ -42,15 +42,17 @@ from netemu.wire.arp import Arp
 from netemu.wire.dhcpv4 import CLIENT_PORT, DhcpOption, parse_classless_routes
 from netemu.wire.errors import WireError
 from netemu.wire.ether import Ethernet, EtherType
-from netemu.wire.fields import ANY_IPV4
+from netemu.wire.fields import ANY_IPV4, IPAddress
 from netemu.wire.icmpv4 import IcmpType, Icmpv4, TimeExceededCode, UnreachableCode
 from netemu.wire.ipv4 import MAXIMUM_LENGTH, MINIMUM_HEADER_LENGTH, IPv4, Protocol
+from netemu.wire.ipv6 import NextHeader
 from netemu.wire.udp import Udp
 
 __all__ = ["Ipv4Stack"]
 
 _EVERYWHERE: Final = IPv4Network("0.0.0.0/0")
 _MULTICAST_MAC: Final = bytes.fromhex("01005e")  # RFC 1112 6.4, with the address's low 23 bits behind
+_ECHO_PROTOCOLS: Final = frozenset({Protocol.ICMP, NextHeader.ICMPV6})
 _MAX_OUTPUT: Final = 4096  # datagrams that wait for `transmit`; more are dropped and counted
 
 
@@ -156,22 +158,27 @@ class Ipv4Stack:
         if not self._transmitting:  # `transmit` looks for itself
             self.wakeup()
 
-    def source_for(self, destination: IPv4Address) -> IPv4Address:
-        route = self.routes.lookup(destination)
+    def payload_limit(self, destination: IPAddress) -> int:  # noqa: ARG002 - one MTU for all of this family
+        return self.mtu - MINIMUM_HEADER_LENGTH
+
+    def source_for(self, destination: IPAddress) -> IPAddress:
+        route = self.routes.lookup(destination) if isinstance(destination, IPv4Address) else None
         if route is None or self.routes.address is None:
             raise HostError(errno.ENETUNREACH, f"send to {destination}")
         return route.source
 
     def send(
         self,
-        source: IPv4Address,
-        destination: IPv4Address,
+        source: IPAddress,
+        destination: IPAddress,
         protocol: int,
         payload: bytes,
         *,
         ttl: int = 64,
         dont_fragment: bool = False,
     ) -> None:
+        assert isinstance(source, IPv4Address)
+        assert isinstance(destination, IPv4Address)
         if not 1 <= ttl <= 255:
             raise LocalError(f"a time to live of {ttl}: give 1 to 255")
         if MINIMUM_HEADER_LENGTH + len(payload) > MAXIMUM_LENGTH:
@@ -326,16 +333,20 @@ class Ipv4Stack:
             return
         self._queue(error)
 
+    def tell_sockets(self, report: IcmpReport, now: int) -> bool:
+        """Tell the socket that sent what the report is about; False if there is none."""
+        if report.protocol == Protocol.UDP:
+            return self.udp.report(report)
+        if report.protocol == Protocol.TCP:
+            return self.tcp.report(report, now)
+        return report.protocol in _ECHO_PROTOCOLS and self.echo.report(report)
+
     def _report(self, report: IcmpReport, now: int) -> None:
         """Tell the socket that sent what the report is about; believe nothing that no socket can have sent (RFC 5927)."""
         if report.reporter is not None and not self.routes.is_local(int(report.source)):
             known = False
-        elif report.protocol == Protocol.UDP:
-            known = self.udp.report(report)
-        elif report.protocol == Protocol.TCP:
-            known = self.tcp.report(report, now)
         else:
-            known = report.protocol == Protocol.ICMP and self.echo.report(report)
+            known = self.tell_sockets(report, now)
         if not known:
             self.counters["icmp-error-unexpected"] += 1
         elif report.reporter is not None and report.errno == errno.EMSGSIZE:

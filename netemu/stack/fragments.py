@@ -12,7 +12,7 @@ does for IPv6: no honest sender does this, and which copy wins is what evasion t
 (the oldest goes), 65,535 octets and 256 separate ranges each (more is treated as a contradiction).
 
 Documents: RFC 791 3.2, RFC 815, RFC 1122 3.3.2 and 3.3.3, RFC 3168 5.3 (congestion marks of fragments). What is not done:
-limits for one source alone.
+limits for one source alone. IPv6 has other rules on the same tables: `fragments6`.
 """
 
 from __future__ import annotations
@@ -20,38 +20,50 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
-from typing import Final, TypeAlias
+from typing import Final, Generic, TypeAlias, TypeVar
 
 from netemu.errors import HostError, LocalError
 from netemu.net.clock import SECOND
+from netemu.wire.fields import IPAddress
 from netemu.wire.ipv4 import MAXIMUM_LENGTH, IPv4
 
-__all__ = ["MAX_DATAGRAMS", "MAX_RANGES", "REASSEMBLY_TIMEOUT", "Reassembler", "fragment"]
+__all__ = [
+    "CONGESTION_EXPERIENCED",
+    "MAX_DATAGRAMS",
+    "MAX_RANGES",
+    "REASSEMBLY_TIMEOUT",
+    "Partial",
+    "PartialTable",
+    "Reassembler",
+    "fragment",
+]
 
-REASSEMBLY_TIMEOUT: Final = 60 * SECOND  # fixed, 60 to 120 s (RFC 1122 3.3.2)
+REASSEMBLY_TIMEOUT: Final = 60 * SECOND  # fixed, 60 to 120 s (RFC 1122 3.3.2); 60 s (RFC 8200 4.5)
 MAX_DATAGRAMS: Final = 64
 MAX_RANGES: Final = 256  # a 64 KB datagram at an MTU of 576 has 119 fragments, so 60 gaps at most
 
-_CONGESTION_EXPERIENCED: Final = 3  # RFC 3168 5
+CONGESTION_EXPERIENCED: Final = 3  # RFC 3168 5
 _COPIED: Final = 0x80  # an option's copied flag (RFC 791 3.1)
 _END_OF_OPTIONS: Final = 0
 _NO_OPERATION: Final = 1
 
-_Key: TypeAlias = tuple[IPv4Address, IPv4Address, int, int]
+_Key: TypeAlias = tuple[IPAddress, IPAddress, int, int]
+
+Packet = TypeVar("Packet")
 
 
 @dataclass(slots=True)
-class _Partial:
+class Partial(Generic[Packet]):
     """A datagram that is not whole yet. `ranges` are disjoint and sorted; `poisoned`: it contradicted itself."""
 
     deadline: int
-    first: IPv4 | None = None
+    first: Packet | None = None
     end: int | None = None
     marked: bool = False
     poisoned: bool = False
     data: bytearray = field(default_factory=bytearray)
     ranges: list[tuple[int, int]] = field(default_factory=list)
+    pieces: set[tuple[int, int]] = field(default_factory=set)  # as they came, where that matters
 
     def add(self, start: int, payload: bytes, last: bool) -> bool:
         """Put `payload` in its place; False if it contradicts what is there, or leaves too many gaps."""
@@ -82,20 +94,56 @@ class _Partial:
                 start, end = min(start, known_start), max(end, known_end)
         self.ranges = sorted([*apart, (start, end)])
 
+    def overlaps(self, start: int, end: int) -> bool:
+        """Some octet from `start` to `end` is there already."""
+        return any(start < known_end and known_start < end for known_start, known_end in self.ranges)
+
+    def poison(self) -> None:
+        """Nothing of this datagram counts any more; what still comes of it is dropped until the timeout."""
+        self.poisoned, self.data, self.ranges = True, bytearray(), []
+
     @property
     def whole(self) -> bool:
         return self.end is not None and self.ranges == [(0, self.end)]
 
 
-class Reassembler:
-    """Puts fragments together. `counters`: `fragments-...` by what became of them."""
+class PartialTable(Generic[Packet]):
+    """The datagrams of one family that are not whole. `counters`: `fragments-...` by what became of them."""
 
     def __init__(self) -> None:
         self.counters: Counter[str] = Counter()
-        self._partials: dict[_Key, _Partial] = {}  # in the order of their deadlines
+        self._partials: dict[_Key, Partial[Packet]] = {}  # in the order of their deadlines
 
     def __len__(self) -> int:
         return len(self._partials)
+
+    def _begin(self, key: _Key, now: int) -> Partial[Packet]:
+        if len(self._partials) >= MAX_DATAGRAMS:
+            self.counters["fragments-evicted"] += 1
+            del self._partials[next(iter(self._partials))]
+        partial = self._partials[key] = Partial(now + REASSEMBLY_TIMEOUT)
+        return partial
+
+    def deadline(self) -> int | None:
+        for partial in self._partials.values():
+            return partial.deadline
+        return None
+
+    def expire(self, now: int) -> list[Packet]:
+        """Give up what is too old; the first fragments of these datagrams, where they came (RFC 792, RFC 4443 3.3)."""
+        given_up = []
+        for key, partial in list(self._partials.items()):
+            if partial.deadline > now:
+                break
+            del self._partials[key]
+            self.counters["fragments-timeout"] += 1
+            if partial.first is not None and not partial.poisoned:
+                given_up.append(partial.first)
+        return given_up
+
+
+class Reassembler(PartialTable[IPv4]):
+    """Puts fragments together."""
 
     def receive(self, packet: IPv4, now: int) -> IPv4 | None:
         """Add a fragment; the datagram when that made it whole. What is not a fragment comes back as it is."""
@@ -112,47 +160,23 @@ class Reassembler:
         partial = self._partials.get(key) or self._begin(key, now)
         if partial.poisoned or not partial.add(start, packet.payload, not packet.more_fragments):
             self.counters["fragments-contradictory"] += 1
-            partial.poisoned, partial.data, partial.ranges = True, bytearray(), []
+            partial.poison()
             return None
         if start == 0 and partial.first is None:
             partial.first = packet
-        partial.marked |= packet.ecn == _CONGESTION_EXPERIENCED
+        partial.marked |= packet.ecn == CONGESTION_EXPERIENCED
         if partial.first is None or not partial.whole:
             return None
         del self._partials[key]
         return self._finish(partial, partial.first)
 
-    def _begin(self, key: _Key, now: int) -> _Partial:
-        if len(self._partials) >= MAX_DATAGRAMS:
-            self.counters["fragments-evicted"] += 1
-            del self._partials[next(iter(self._partials))]
-        partial = self._partials[key] = _Partial(now + REASSEMBLY_TIMEOUT)
-        return partial
-
-    def _finish(self, partial: _Partial, first: IPv4) -> IPv4 | None:
+    def _finish(self, partial: Partial[IPv4], first: IPv4) -> IPv4 | None:
         if first.header_length + len(partial.data) > MAXIMUM_LENGTH:  # its options are longer than the last fragment's
             self.counters["fragments-oversize"] += 1
             return None
         self.counters["fragments-reassembled"] += 1
-        ecn = _CONGESTION_EXPERIENCED if partial.marked else first.ecn
+        ecn = CONGESTION_EXPERIENCED if partial.marked else first.ecn
         return replace(first, payload=bytes(partial.data), more_fragments=False, ecn=ecn)
-
-    def deadline(self) -> int | None:
-        for partial in self._partials.values():
-            return partial.deadline
-        return None
-
-    def expire(self, now: int) -> list[IPv4]:
-        """Give up what is too old; the first fragments of these datagrams, where they came (RFC 792, time exceeded)."""
-        given_up = []
-        for key, partial in list(self._partials.items()):
-            if partial.deadline > now:
-                break
-            del self._partials[key]
-            self.counters["fragments-timeout"] += 1
-            if partial.first is not None and not partial.poisoned:
-                given_up.append(partial.first)
-        return given_up
 
 
 def fragment(packet: IPv4, mtu: int) -> list[IPv4]:

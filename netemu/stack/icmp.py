@@ -2,7 +2,7 @@
 
 `error_about` builds the error a host or router sends about a datagram, or None where RFC 1122 3.2.2 forbids one. `TokenBucket`
 limits how many go out. `IcmpReport.parse` reads the datagram that a received error quotes, which is cut off, so it is no whole
-`IPv4`; sockets are found by what it holds.
+`IPv4`; sockets are found by what it holds. `icmp6` does the same for IPv6, and its reports are the same value.
 
 Documents: RFC 792, RFC 1122 3.2.2 and 4.2.3.9, RFC 1812 4.3.2.7 and 4.3.2.8, RFC 1191 (the plateau table of section 7.1).
 """
@@ -18,8 +18,9 @@ from typing import Final, Self
 
 from netemu.net.clock import SECOND
 from netemu.wire.errors import WireError
-from netemu.wire.fields import ipv4_address
+from netemu.wire.fields import IPAddress, ipv4_address
 from netemu.wire.icmpv4 import IcmpType, Icmpv4, UnreachableCode
+from netemu.wire.icmpv6 import Icmpv6Type, Icmpv6UnreachableCode
 from netemu.wire.ipv4 import IPv4, Protocol
 
 __all__ = ["MINIMUM_MTU", "IcmpReport", "TokenBucket", "error_about", "is_martian", "next_plateau"]
@@ -48,6 +49,24 @@ _UNREACHABLE_ERRNO: Final[dict[int, int]] = {
 _OTHER_ERRNO: Final[dict[int, int]] = {
     IcmpType.TIME_EXCEEDED: errno.EHOSTUNREACH,
     IcmpType.PARAMETER_PROBLEM: errno.EPROTO,
+}
+_UNREACHABLE_ERRNO6: Final[dict[int, int]] = {
+    Icmpv6UnreachableCode.NO_ROUTE: errno.ENETUNREACH,
+    Icmpv6UnreachableCode.PROHIBITED: errno.EACCES,
+    Icmpv6UnreachableCode.BEYOND_SCOPE: errno.EHOSTUNREACH,
+    Icmpv6UnreachableCode.ADDRESS: errno.EHOSTUNREACH,
+    Icmpv6UnreachableCode.PORT: errno.ECONNREFUSED,
+    Icmpv6UnreachableCode.SOURCE_POLICY: errno.EACCES,
+    Icmpv6UnreachableCode.REJECT_ROUTE: errno.EACCES,
+}
+_OTHER_ERRNO6: Final[dict[int, int]] = {
+    Icmpv6Type.PACKET_TOO_BIG: errno.EMSGSIZE,
+    Icmpv6Type.TIME_EXCEEDED: errno.EHOSTUNREACH,
+    Icmpv6Type.PARAMETER_PROBLEM: errno.EPROTO,
+}
+_ERRNO: Final = {
+    4: (IcmpType.DESTINATION_UNREACHABLE, _UNREACHABLE_ERRNO, _OTHER_ERRNO),
+    6: (Icmpv6Type.DESTINATION_UNREACHABLE, _UNREACHABLE_ERRNO6, _OTHER_ERRNO6),
 }
 _PLATEAUS: Final = (32000, 17914, 8166, 4352, 2002, 1492, 1006, 508, 296, MINIMUM_MTU)  # RFC 1191 7.1
 
@@ -111,17 +130,18 @@ class TokenBucket:
 
 @dataclass(frozen=True, slots=True)
 class IcmpReport:
-    """An error about something we sent. `reporter` None: our own stack could not send it.
+    """An error about something we sent, by ICMP of either family. `reporter` None: our own stack could not send it.
 
     `source`, `destination`, `protocol` and `total_length` are the quoted datagram's, `transport` its octets behind the
-    header (8 at least, unless there were fewer); `mtu` is the next hop's, for FRAGMENTATION_NEEDED, 0 if not told.
+    header (8 at least, unless there were fewer); `mtu` is the next hop's, for FRAGMENTATION_NEEDED and PACKET_TOO_BIG, 0 if
+    not told.
     """
 
     type: int
     code: int
-    reporter: IPv4Address | None
-    source: IPv4Address
-    destination: IPv4Address
+    reporter: IPAddress | None
+    source: IPAddress
+    destination: IPAddress
     protocol: int
     transport: bytes
     total_length: int
@@ -169,9 +189,10 @@ class IcmpReport:
     @property
     def errno(self) -> int:
         """What a socket's error becomes; EPROTO for a type or code that nobody defined."""
-        if self.type == IcmpType.DESTINATION_UNREACHABLE:
-            return _UNREACHABLE_ERRNO.get(self.code, errno.EPROTO)
-        return _OTHER_ERRNO.get(self.type, errno.EPROTO)
+        unreachable, by_code, by_type = _ERRNO[self.source.version]
+        if self.type == unreachable:
+            return by_code.get(self.code, errno.EPROTO)
+        return by_type.get(self.type, errno.EPROTO)
 
     @property
     def ports(self) -> tuple[int, int]:

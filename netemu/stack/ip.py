@@ -1,17 +1,31 @@
-"""What the transports ask of the internet layer below them: an interface between `endpoint` and the socket modules."""
+"""What the transports ask of the internet layer below them, and what it gives them, in either family.
+
+An interface between `endpoint`, or `dual`, and the socket modules.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from ipaddress import IPv4Address
 from typing import Final, Protocol
 
 from netemu.errors import HostError
+from netemu.wire.fields import IPAddress
 
-__all__ = ["EPHEMERAL_PORTS", "IpLayer", "choose_port"]
+__all__ = ["EPHEMERAL_PORTS", "IpLayer", "IpPacket", "choose_port"]
 
 EPHEMERAL_PORTS: Final = range(49152, 65536)  # RFC 6335 6
+
+
+class IpPacket(Protocol):
+    """What a transport reads of a packet that came for it: `IPv4` or `IPv6`."""
+
+    @property
+    def source(self) -> IPAddress: ...
+    @property
+    def destination(self) -> IPAddress: ...
+    @property
+    def payload(self) -> bytes: ...
 
 
 class IpLayer(Protocol):
@@ -19,28 +33,34 @@ class IpLayer(Protocol):
 
     counters: Counter[str]
     getrandbits: Callable[[int], int]
-    mtu: int
 
     @property
-    def address(self) -> IPv4Address | None:
+    def address(self) -> IPAddress | None:
         """The interface's first address."""
         ...
 
-    def source_for(self, destination: IPv4Address) -> IPv4Address:
+    def payload_limit(self, destination: IPAddress) -> int:
+        """The octets that one packet on the link carries to `destination` behind the IP header."""
+        ...
+
+    def source_for(self, destination: IPAddress) -> IPAddress:
         """The address of ours that speaks to `destination`; `HostError` ENETUNREACH without a route."""
         ...
 
     def send(
         self,
-        source: IPv4Address,
-        destination: IPv4Address,
+        source: IPAddress,
+        destination: IPAddress,
         protocol: int,
         payload: bytes,
         *,
         ttl: int = 64,
         dont_fragment: bool = False,
     ) -> None:
-        """Queue a datagram, and ask to be run. `ttl` is 1 to 255; `HostError` EMSGSIZE for more than IPv4 can carry."""
+        """Queue a packet, and ask to be run. `ttl` is 1 to 255; `HostError` EMSGSIZE for more than one can carry.
+
+        `dont_fragment` is IPv4's; over IPv6 only the source fragments.
+        """
         ...
 
     def wake(self) -> None:

@@ -19,7 +19,7 @@ from typing import Final
 
 from netemu.net.clock import SECOND
 from netemu.stack.icmp import MINIMUM_MTU
-from netemu.wire.fields import ANY_IPV4
+from netemu.wire.fields import ANY_IPV4, IPAddress
 
 __all__ = ["LIMITED_BROADCAST", "LOOPBACK", "PATH_MTU_LIFETIME", "PathMtus", "Route", "RouteTable"]
 
@@ -94,12 +94,13 @@ class RouteTable:
 
 
 class PathMtus:
-    """What path MTU discovery learnt."""
+    """What path MTU discovery learnt, in either family; `least` is the smallest MTU that is believed."""
 
-    def __init__(self) -> None:
-        self._paths: dict[IPv4Address, tuple[int, int]] = {}  # destination: (octets, forgotten at)
+    def __init__(self, least: int = MINIMUM_MTU) -> None:
+        self._least = least
+        self._paths: dict[IPAddress, tuple[int, int]] = {}  # destination: (octets, forgotten at)
 
-    def get(self, destination: IPv4Address, limit: int, now: int) -> int:
+    def get(self, destination: IPAddress, limit: int, now: int) -> int:
         """The MTU towards `destination`, `limit` (the link's) at most."""
         if not self._paths:
             return limit
@@ -109,9 +110,9 @@ class PathMtus:
             return limit
         return min(size, limit)
 
-    def lower(self, destination: IPv4Address, size: int, now: int) -> None:
+    def lower(self, destination: IPAddress, size: int, now: int) -> None:
         """A router said that no more than `size` octets pass."""
         if len(self._paths) >= _MAX_PATHS:
             del self._paths[next(iter(self._paths))]
         known, _ = self._paths.get(destination, (size, now))
-        self._paths[destination] = (max(MINIMUM_MTU, min(known, size)), now + PATH_MTU_LIFETIME)
+        self._paths[destination] = (max(self._least, min(known, size)), now + PATH_MTU_LIFETIME)

@@ -28,15 +28,14 @@ from netemu.net.clock import SECOND
 from netemu.net.sockets import StreamSocket
 from netemu.stack.deadlines import Deadlines
 from netemu.stack.icmp import IcmpReport
-from netemu.stack.ip import IpLayer, choose_port
+from netemu.stack.ip import IpLayer, IpPacket, choose_port
 from netemu.stack.stream import TcpSocket
 from netemu.stack.tcp import TcpConfig, reply_to_unknown
 from netemu.stack.tcp.config import MINIMUM_MSS
 from netemu.stack.tcp.state import HANDSHAKE, State
 from netemu.wire.address import Endpoint
 from netemu.wire.fields import ANY_IPV4
-from netemu.wire.ipv4 import MINIMUM_HEADER_LENGTH as IP_HEADER
-from netemu.wire.ipv4 import IPv4, Protocol
+from netemu.wire.ipv4 import Protocol
 from netemu.wire.tcp import ACK, MINIMUM_HEADER_LENGTH, RST, SYN, Tcp
 
 __all__ = ["DEFAULT_BACKLOG", "ORPHAN_TIMEOUT", "TcpLayer", "TcpListener"]
@@ -152,7 +151,7 @@ class TcpLayer:
 
     # What the stack does.
 
-    def receive(self, packet: IPv4, now: int) -> None:
+    def receive(self, packet: IpPacket, now: int) -> None:
         """A segment for us. Raises `WireError`."""
         segment = Tcp.parse(packet.payload, packet.source, packet.destination)
         local = Endpoint(packet.destination, segment.destination_port)
@@ -212,17 +211,16 @@ class TcpLayer:
         self._touched[socket] = None
 
     def _create(self, local: Endpoint, remote: Endpoint, now: int) -> TcpSocket:
-        socket = TcpSocket(self._touch, self._fitting_config(), local, remote, self._numbers(local, remote, now))
+        config = self._fitting_config(remote)
+        socket = TcpSocket(self._touch, config, local, remote, self._numbers(local, remote, now))
         self._sockets[_key(local, remote)] = socket
         self._touch(socket)
         return socket
 
-    def _fitting_config(self) -> TcpConfig:
+    def _fitting_config(self, remote: Endpoint) -> TcpConfig:
         """The configuration with segments that fit the link (RFC 9293 3.7.1)."""
-        mss = max(MINIMUM_MSS, self._ip.mtu - IP_HEADER - MINIMUM_HEADER_LENGTH)
-        if mss < self._config.mss:
-            self._config = replace(self._config, mss=mss)
-        return self._config
+        mss = max(MINIMUM_MSS, self._ip.payload_limit(remote.address) - MINIMUM_HEADER_LENGTH)
+        return self._config if mss >= self._config.mss else replace(self._config, mss=mss)
 
     def _numbers(self, local: Endpoint, remote: Endpoint, now: int) -> tuple[int, int]:
         """The initial sequence number and the timestamp offset of a new connection."""

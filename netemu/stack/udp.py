@@ -1,7 +1,7 @@
 """UDP for an endpoint: sockets by local port (RFC 768, RFC 1122 4.1).
 
-A socket is bound to a port of every address; it is not connected, so an ICMP error goes to the socket whose port the quoted
-datagram came from, with the destination that failed. Datagrams go to `on_datagram` at once and are not kept here.
+A socket is bound to a port of every address, of either family; it is not connected, so an ICMP error goes to the socket whose
+port the quoted datagram came from, with the destination that failed. Datagrams go to `on_datagram` at once and are not kept here.
 What is not done: multicast groups, UDP-Lite.
 """
 
@@ -13,10 +13,10 @@ from typing import Final
 
 from netemu.errors import HostError
 from netemu.stack.icmp import IcmpReport
-from netemu.stack.ip import IpLayer, choose_port
+from netemu.stack.ip import IpLayer, IpPacket, choose_port
 from netemu.wire.address import Endpoint
 from netemu.wire.fields import ANY_IPV4
-from netemu.wire.ipv4 import MAXIMUM_LENGTH, MINIMUM_HEADER_LENGTH, IPv4, Protocol
+from netemu.wire.ipv4 import MAXIMUM_LENGTH, MINIMUM_HEADER_LENGTH, Protocol
 from netemu.wire.udp import HEADER_LENGTH, Udp
 
 __all__ = ["MAX_PAYLOAD", "UdpLayer", "UdpSocket"]
@@ -77,7 +77,7 @@ class UdpLayer:
         for socket in list(self._sockets.values()):
             socket.close()
 
-    def receive(self, packet: IPv4) -> bool:
+    def receive(self, packet: IpPacket) -> bool:
         """A datagram for us; False if nobody has its port. Raises `WireError`."""
         datagram = Udp.parse(packet.payload, packet.source, packet.destination)
         socket = self._sockets.get(datagram.destination_port)
