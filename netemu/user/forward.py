@@ -6,8 +6,8 @@ The protocol is TCP unless given. Host port 0 lets the host choose. No guest add
 may be written in C's ways (`80`, `0x50`, `0120`).
 
 QEMU knows no IPv6 here. An IPv6 address stands in brackets on either side, as in a URI: `tcp:[::1]:0-[fec0::15]:80`. No guest
-address means then the first one leased by DHCPv6, in the family of the host address. The families may differ: a guest sees a peer of the
-other family as the gateway.
+address means then the first one leased by DHCPv6, in the family of the host address. The families may differ: a guest sees a peer
+of the other family as the gateway.
 
 One default differs from QEMU's: no host address means 127.0.0.1, where QEMU binds 0.0.0.0 and so opens the guest to everyone
 who reaches the host; say `tcp:0.0.0.0:2222-:22` for that. Forwards of UNIX sockets (`unix:/path-:port`) are not there yet.
@@ -30,7 +30,10 @@ _ADDRESS: Final = r"\[[0-9A-Fa-f:.]*\]|[^:\[\]]*"
 _RULE: Final = re.compile(
     rf"(?P<protocol>[^:]*):(?P<hostaddr>{_ADDRESS}):(?P<hostport>[^:-]*)-(?P<guestaddr>{_ADDRESS}):(?P<guestport>[^:]*)"
 )
-_GRAMMAR: Final = "[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport, such as tcp:127.0.0.1:2222-:22 or tcp:[::1]:0-[fec0::15]:80 (no hostaddr is 127.0.0.1)"
+_GRAMMAR: Final = (
+    "[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport, such as tcp:127.0.0.1:2222-:22 or tcp:[::1]:0-[fec0::15]:80 "
+    "(no hostaddr is 127.0.0.1)"
+)
 _LOOPBACK: Final = IPv4Address("127.0.0.1")
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]*")
 _BASES: Final = ((_DECIMAL, 10), (re.compile(r"0[xX][0-9a-fA-F]+"), 16), (re.compile(r"0[0-7]+"), 8))
