@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from ipaddress import IPv4Address
 
+from netemu.io.files import Folder
 from netemu.io.host import Host
 from netemu.net.engine import Pump
 from netemu.net.loop import Loop
@@ -40,7 +41,12 @@ class UserNetdev:
         self.dns = options.dns
         self.dhcpstart = options.dhcpstart
         self.port = Port(loop, id)
-        self.network = UserNetwork(options, host, getrandbits)
+        self._folder = None if options.tftp is None else Folder(options.tftp)
+        try:
+            self.network = UserNetwork(options, host, getrandbits, self._folder)
+        except BaseException:
+            self._close_folder()
+            raise
         self._loop = loop
         self._pump = Pump(self.port, self.network)
         self.network.wakeup = self._pump.kick
@@ -97,5 +103,10 @@ class UserNetdev:
     def close(self) -> None:
         """Give back every socket, unplug the port, stop every timer."""
         self.network.close()
+        self._close_folder()
         self._pump.close()
         self.port.disconnect()
+
+    def _close_folder(self) -> None:
+        if self._folder is not None:
+            self._folder.close()

@@ -264,7 +264,8 @@ def _parameters(options: UserOptions) -> dict[int, bytes]:
     }
     if not options.restrict:
         parameters[DhcpOption.ROUTER] = pack_addresses(options.host)
-        parameters[DhcpOption.DOMAIN_NAME_SERVER] = pack_addresses(options.dns)
+        if not options.disable_dns:
+            parameters[DhcpOption.DOMAIN_NAME_SERVER] = pack_addresses(options.dns)
     for option, text in _texts(options):
         if text is not None:
             parameters[option] = text.encode()

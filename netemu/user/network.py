@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
@@ -46,8 +46,9 @@ from netemu.user.side import Packet, Quotation
 from netemu.user.side4 import Side4
 from netemu.user.side6 import Side6
 from netemu.user.tcp import TcpNat
+from netemu.user.tftp import FileStore, TftpServer
 from netemu.user.udp import UdpNat
-from netemu.wire.address import MacAddress
+from netemu.wire.address import Endpoint, MacAddress
 from netemu.wire.arp import Arp
 from netemu.wire.dhcpv4 import CLIENT_PORT, SERVER_PORT, Dhcpv4
 from netemu.wire.errors import WireError
@@ -68,14 +69,22 @@ class _Timed(Protocol):
     def expire(self, now: int) -> None: ...
 
 
+class _Service(_Timed, Protocol):
+    """A part that has flows, and sockets of the host's."""
+
+    def flows(self) -> Iterable[Flow]: ...
+    def close(self) -> None: ...
+
+
 class UserNetwork:
     """An `Engine` (netemu.net.engine) that joins guests to `host`. `getrandbits(n)` gives n random bits.
 
-    `wakeup` is called when the host has something for the guests: set it to the pump's `kick`.
+    `files` is what TFTP serves; None for no such server. `wakeup` is called when the host has something for the guests: set it to
+    the pump's `kick`.
     Raises `HostError` if a forwarded port cannot be had.
     """
 
-    def __init__(self, options: UserOptions, host: Host, getrandbits: Callable[[int], int]) -> None:
+    def __init__(self, options: UserOptions, host: Host, getrandbits: Callable[[int], int], files: FileStore | None = None) -> None:
         self.options = options
         self.counters: Counter[str] = Counter()
         self._lan = Lan(options, self.counters, getrandbits(16), self._guest_unreachable)
@@ -91,17 +100,20 @@ class UserNetwork:
         self._dns = DnsForwarder(self._realm)
         self._tcp = TcpNat(self._realm)
         self._forwards = HostForwards(self._realm, self._tcp)
+        self._services: list[_Service] = [self._tcp, self._udp, self._forwards, self._echo, self._dns]
+        self._tftp = None
+        if files is not None:
+            self._tftp = TftpServer(
+                files, self._send_tftp, getrandbits, self.counters, mtu=options.mtu, writable=options.tftp_write
+            )
+            self._services.append(self._tftp)
         services: dict[int, Callable[[Packet, int], None]] = {IpProtocol.UDP: self._receive_udp, IpProtocol.TCP: self._tcp.receive}
         self._router6 = Router6(options, lan6, side6, self._echo, services, self.counters)
         self._parts: tuple[_Timed, ...] = (
             self._router6,
             self._lan,
             self._dhcp,
-            self._echo,
-            self._udp,
-            self._dns,
-            self._tcp,
-            self._forwards,
+            *self._services,
         )
         self._by_protocol: dict[int, Callable[[IPv4, int], None]] = {
             IpProtocol.ICMP: self._receive_icmp,
@@ -151,8 +163,7 @@ class UserNetwork:
 
     def flows(self) -> tuple[Flow, ...]:
         """Every connection, mapping, ping session and waiting question there is now."""
-        parts = (self._tcp, self._udp, self._forwards, self._echo, self._dns)
-        return tuple(flow for part in parts for flow in part.flows())
+        return tuple(flow for part in self._services for flow in part.flows())
 
     # What it is told
 
@@ -166,7 +177,7 @@ class UserNetwork:
 
     def close(self) -> None:
         """Give back every socket of the host's; guests hear nothing more."""
-        for part in (self._forwards, self._tcp, self._udp, self._echo, self._dns):
+        for part in self._services:
             part.close()
 
     # The engine
@@ -286,6 +297,8 @@ class UserNetwork:
             self._receive_dhcp(datagram, now)
         elif destination in self._realm.side(destination).resolvers and port == DNS_PORT:
             self._dns.receive(packet, datagram, now)
+        elif self._tftp is not None and self._tftp.owns(port) and destination == self._realm.side(destination).gateway:
+            self._tftp.receive(Endpoint(packet.source, datagram.source_port), port, datagram.payload, now)
         elif self._realm.is_outside(destination):
             self._udp.receive(packet, datagram, now)
         else:
@@ -301,6 +314,10 @@ class UserNetwork:
             self._lan.send_to(packet, reply.mac)
 
     # What guests are told
+
+    def _send_tftp(self, port: int, guest: Endpoint, octets: bytes, now: int) -> None:
+        server = Endpoint(self._realm.side(guest.address).gateway, port)
+        self._realm.send_udp(server, guest, octets, now)
 
     def _time_exceeded(self, packet: IPv4, code: TimeExceededCode, now: int) -> None:
         quotation = Quotation.of(packet)

@@ -23,7 +23,7 @@ from netemu.io.host import Host
 from netemu.stack.ip import choose_port
 from netemu.user.flow import Refusal
 from netemu.user.options import UserOptions
-from netemu.user.side import Quotation, Side
+from netemu.user.side import UNSPECIFIED, Quotation, Side
 from netemu.wire.address import Endpoint, Family, IPAddress
 from netemu.wire.ipv4 import Protocol
 from netemu.wire.udp import Udp
@@ -87,7 +87,18 @@ class Realm:
     def is_outside(self, address: IPAddress) -> bool:
         """An address at which the host's sockets serve: the gateway, which is the host itself, or one beyond it."""
         side = self.side(address)
-        return address == side.gateway or not side.is_own(address)
+        if address == side.gateway:
+            return not self.options.disable_host_loopback
+        return not side.is_own(address)
+
+    def local_for(self, target: Endpoint) -> Endpoint | None:
+        """Where a stream to `target` begins on the host; None where the host may choose, as for its own loopback."""
+        source = self.source_for(target.address.version)
+        return None if source.is_unspecified or target.address.is_loopback else Endpoint(source, 0)
+
+    def source_for(self, family: Family) -> IPAddress:
+        """The host's address from which guests speak, unspecified where the host may choose."""
+        return self.options.outbound_addr if family == 4 else UNSPECIFIED[family]
 
     def to_host(self, address: IPAddress) -> IPAddress:
         """Where the host finds what a guest calls `address`."""

@@ -42,7 +42,7 @@ class Side4(Side):
     header_length = MINIMUM_HEADER_LENGTH
 
     def __init__(self, options: UserOptions, lan: Lan, counters: Counter[str]) -> None:
-        super().__init__(counters, options.host, (options.dns,), options.own_addresses)
+        super().__init__(counters, options.host, () if options.disable_dns else (options.dns,), options.own_addresses)
         self._net = options.net
         self._mtu = options.mtu
         self._lan = lan

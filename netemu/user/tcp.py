@@ -25,8 +25,9 @@ is gone.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from netemu.errors import HostError
@@ -103,9 +104,14 @@ class _Flow:
 
 
 class TcpNat:
-    """The TCP flows of one network. Counters: `tcp-` and what happened."""
+    """The TCP flows of one network. Counters: `tcp-` and what happened.
+
+    `servers` are endpoints that the network serves by itself (guestfwd), restricted or not, each with what opens a stream for a
+    guest's connection; it may raise `HostError`.
+    """
 
     def __init__(self, realm: Realm) -> None:
+        self.servers: dict[Endpoint, Callable[[], StreamSocket]] = {}
         self._realm = realm
         self._configs = {
             family: TcpConfig(mss=realm.options.mtu - side.header_length - TCP_HEADER_LENGTH, keepalive_idle_ns=_KEEPALIVE_IDLE)
@@ -159,15 +165,15 @@ class TcpNat:
         """A connection outwards."""
         realm = self._realm
         guest, remote = key
-        target = self._target(remote)
-        if realm.options.restrict or target is None:
+        opener = self.servers.get(remote) or self._way_out(remote)
+        if opener is None:
             realm.counters["restricted" if realm.options.restrict else "tcp-refused"] += 1
             self._refuse(key, syn, now)
             return
         if not self._make_room():
             return  # the guest asks again
         try:
-            stream = realm.host.open_stream(target)
+            stream = opener()
         except HostError as error:
             realm.counters["tcp-host-failed"] += 1
             realm.refused(error, guest, remote.address)
@@ -177,14 +183,17 @@ class TcpNat:
         flow.connection.open_passive(syn, now, defer=True)
         self._begin(flow)
 
-    def _target(self, remote: Endpoint) -> Endpoint | None:
-        """Where on the host's side a guest's `remote` is; None: nobody listens there."""
+    def _way_out(self, remote: Endpoint) -> Callable[[], StreamSocket] | None:
+        """How the host reaches a guest's `remote`; None: nobody listens there, or the guest may not."""
         realm = self._realm
+        target: Endpoint | None = None
         if remote.port == DNS_PORT and remote.address in realm.side(remote.address).resolvers:
-            return next(iter(realm.host.nameservers()), None)
-        if realm.is_outside(remote.address):
-            return Endpoint(realm.to_host(remote.address), remote.port)
-        return None
+            target = next(iter(realm.host.nameservers()), None)
+        elif realm.is_outside(remote.address):
+            target = Endpoint(realm.to_host(remote.address), remote.port)
+        if realm.options.restrict or target is None:
+            return None
+        return partial(realm.host.open_stream, target, realm.local_for(target))
 
     def _refuse(self, key: _Key, segment: Tcp, now: int) -> None:
         reply = reply_to_unknown(segment)

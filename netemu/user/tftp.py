@@ -30,7 +30,7 @@ from netemu.user.flow import Flow
 from netemu.user.netascii import NetasciiReader, NetasciiWriter
 from netemu.user.tftp_transfer import Receiver, Sender, Sink, Source
 from netemu.wire import tftp
-from netemu.wire.address import Endpoint, IPAddress
+from netemu.wire.address import Endpoint
 from netemu.wire.tftp import ErrorCode, Opcode
 
 __all__ = ["FileReader", "FileStore", "FileWriter", "TftpServer"]
@@ -182,10 +182,9 @@ class TftpServer:
         else:
             self._receive_transfer(transfer, packet, now)
 
-    def flows(self, server: IPAddress) -> list[Flow]:
-        """The transfers; `server` is the address at which the server is."""
-        transfers = self._transfers.values()
-        return [Flow("udp", "tftp", each.guest, Endpoint(server, each.port), each.sent, each.received) for each in transfers]
+    def flows(self) -> list[Flow]:
+        """The transfers: `sent` are octets that the guest wrote, `received` those it read."""
+        return [Flow("udp", "tftp", each.guest, None, each.received, each.sent) for each in self._transfers.values()]
 
     def deadline(self) -> int | None:
         return min((transfer.due for transfer in self._transfers.values()), default=None)

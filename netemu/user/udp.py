@@ -25,7 +25,7 @@ from netemu.net.sockets import DatagramSocket
 from netemu.user.flow import Flow
 from netemu.user.idle import IdleTable
 from netemu.user.realm import Realm
-from netemu.user.side import UNSPECIFIED, Packet, Quotation
+from netemu.user.side import Packet, Quotation
 from netemu.wire.address import Endpoint
 from netemu.wire.udp import Udp
 
@@ -108,11 +108,11 @@ class UdpNat:
         return mapping
 
     def _open(self, guest: Endpoint) -> DatagramSocket:
-        unspecified = UNSPECIFIED[guest.address.version]
+        source = self._realm.source_for(guest.address.version)
         try:
-            return self._realm.host.open_datagram(Endpoint(unspecified, guest.port))
+            return self._realm.host.open_datagram(Endpoint(source, guest.port))
         except HostError:  # in use there, or a port for which the host wants a privilege
-            return self._realm.host.open_datagram(Endpoint(unspecified, 0))
+            return self._realm.host.open_datagram(Endpoint(source, 0))
 
     def _answered(self, mapping: _Mapping, data: bytes, source: Endpoint, now: int) -> None:
         remote = self._realm.to_guest(source, mapping.guest.address.version)

@@ -1,6 +1,7 @@
 """What the DHCP server has beyond libslirp's: rapid commit, settled addresses, booting, time servers, routes, pool sizes."""
 
 from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
 
 import pytest
 from user_driver import GATEWAY, GUEST, GUEST_MAC, Lab, selecting
@@ -72,10 +73,10 @@ def test_no_boot_server_is_named_where_nothing_boots() -> None:
     assert not {DhcpOption.TFTP_SERVER_NAME, DhcpOption.BOOTFILE_NAME, DhcpOption.VENDOR_CLASS_IDENTIFIER} & message.options.keys()
 
 
-def test_a_host_that_boots_learns_file_and_server() -> None:
+def test_a_host_that_boots_learns_file_and_server(tmp_path: Path) -> None:
     message = offer(UserOptions(bootfile="pxe.0"))
     assert (message.siaddr, message.file, message.options[DhcpOption.BOOTFILE_NAME]) == (GATEWAY, b"pxe.0", b"pxe.0")
-    assert offer(UserOptions(tftp="boot")).siaddr == GATEWAY
+    assert offer(UserOptions(tftp=str(tmp_path))).siaddr == GATEWAY
 
 
 @pytest.mark.parametrize(("name", "server"), [("192.0.2.69", IPv4Address("192.0.2.69")), ("boot.example.org", GATEWAY)])
