@@ -1,6 +1,7 @@
 """Neighbour discovery and router advertisements of a user-mode network."""
 
 from ipaddress import IPv6Address, IPv6Network
+from itertools import pairwise
 
 import pytest
 from user_driver6 import ANY, DNS, GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC, LINK_LOCAL, ROUTER, Lab6
@@ -197,7 +198,7 @@ def test_the_router_speaks_up_now_and_then() -> None:
     moments = []
     for _ in range(3000):
         moments += [lab.loop.now() // 10**9 for _ in lab.take(1)]
-    gaps = [later - earlier for earlier, later in zip(moments, moments[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(moments)]
     assert gaps[:2] == [16, 16]
     assert all(199 <= gap <= 601 for gap in gaps[2:])
     assert len(set(gaps[2:])) > 1

@@ -72,6 +72,12 @@ def see(octets: bytes) -> Seen:
     return Seen(frame, ip, tcp=Tcp.parse(ip.payload, *ends))
 
 
+def answer_for(target: IPv6Address) -> NeighbourAdvertisement:
+    """What the guest says when it is asked for one of its addresses."""
+    mac = (TargetLinkLayerAddress(GUEST_MAC),)
+    return NeighbourAdvertisement(target, solicited=True, override=True, options=mac)
+
+
 class Lab6:
     """A user-mode network, and one guest of raw frames at its port.
 
