@@ -15,7 +15,8 @@ from collections.abc import Callable
 from ipaddress import IPv6Address
 
 from netemu.stack.fragments6 import fragment6
-from netemu.user.neighbours6 import Found, Neighbours6, Solicit
+from netemu.stack.neighbour import Resolved
+from netemu.stack.neighbour6 import NeighbourCache6, Solicit
 from netemu.user.options import UserOptions
 from netemu.user.options6 import link_local
 from netemu.user.ra import RouterAdvertiser, advertisement
@@ -58,7 +59,8 @@ class Lan6:
         self._getrandbits = getrandbits
         self._counters = counters
         self._on_unreachable = on_unreachable
-        self._neighbours = Neighbours6(counters)
+        self._neighbours: NeighbourCache6[IPv6] = NeighbourCache6(getrandbits)
+        self._neighbours.counters = counters
         self._advertiser = RouterAdvertiser(getrandbits)
         self._advertisement = advertisement(options, mac).icmpv6()
 
@@ -76,10 +78,10 @@ class Lan6:
             return
         match message:
             case RouterSolicitation():
-                self._learn(packet.source, message.options, now)
+                self._learn(packet.source, message.options)
                 self._advertiser.solicited(now)
             case NeighbourSolicitation() if message.target in self._own:
-                self._learn(packet.source, message.options, now)
+                self._learn(packet.source, message.options)
                 self._answer(packet.source, message.target, now)
             case NeighbourAdvertisement():
                 self._advertised(message, now)
@@ -87,10 +89,10 @@ class Lan6:
                 self._counters["nd-ignored"] += 1
         self._run_events(now)
 
-    def _learn(self, source: IPv6Address, options: tuple[NdOption, ...], now: int) -> None:
+    def _learn(self, source: IPv6Address, options: tuple[NdOption, ...]) -> None:
         for option in options:
             if isinstance(option, SourceLinkLayerAddress) and source != ANY_IPV6 and not option.address.is_multicast:
-                self._neighbours.heard(source, option.address, now)
+                self._neighbours.learn(source, self.router, option.address)
 
     def _answer(self, asker: IPv6Address, target: IPv6Address, now: int) -> None:
         probe = asker == ANY_IPV6
@@ -104,11 +106,13 @@ class Lan6:
             self._counters["address-conflict"] += 1
             return
         macs = (option.address for option in message.options if isinstance(option, TargetLinkLayerAddress))
-        self._neighbours.answered(message.target, next((mac for mac in macs if not mac.is_multicast), None), now)
+        mac = next((mac for mac in macs if not mac.is_multicast), None)
+        flags = {"solicited": message.solicited, "override": message.override, "is_router": message.router}
+        self._neighbours.advertised(message.target, mac, now, **flags)
 
     def heard(self, address: IPv6Address, mac: MacAddress, now: int) -> None:
         """A guest's link-layer address, from a frame that we answer."""
-        self._neighbours.heard(address, mac, now)
+        self._neighbours.learn(address, self.router, mac)
         self._run_events(now)
 
     # To the guests
@@ -123,7 +127,7 @@ class Lan6:
         if packet.destination.is_multicast:
             self._frame(multicast_mac(packet.destination), packet)
             return
-        mac = self._neighbours.resolve(packet, now)
+        mac = self._neighbours.resolve(packet.destination, self.router, packet, now)
         if mac is not None:
             self._frame(mac, packet)
 
@@ -151,12 +155,11 @@ class Lan6:
     def _run_events(self, now: int) -> None:
         for event in self._neighbours.events():
             match event:
-                case Solicit(target, mac):
-                    source = self.router
+                case Solicit(target, source, mac):
                     asked = NeighbourSolicitation(target, (SourceLinkLayerAddress(self.mac),)).icmpv6()
                     destination = solicited_node(target) if mac is None else target
                     self._frame(mac or multicast_mac(destination), self._nd_packet(source, destination, asked))
-                case Found(mac, packets):
+                case Resolved(_, mac, packets):
                     for packet in packets:
                         self._frame(mac, packet)
                 case _:
