@@ -1,22 +1,45 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wire_strategies import arps, dhcpv4s, dns_messages, icmpv4s, tcps
+from wire_strategies import arps, dhcpv4s, dhcpv6s, dns_messages, icmpv4s, icmpv6s, ipv6s, nd_messages, tcps, tftps
 
-from netemu.wire import describe
+from netemu.wire import describe, tftp
 from netemu.wire.address import BROADCAST_MAC, ZERO_MAC, MacAddress
 from netemu.wire.arp import Arp, ArpOperation
 from netemu.wire.describe import dissect, summarize
 from netemu.wire.dhcpv4 import BOOTREQUEST, Dhcpv4
+from netemu.wire.dhcpv6 import Dhcpv6, Dhcpv6StatusCode, IaAddress, IaNa, Status, duid_ll
 from netemu.wire.dns import DnsMessage, Question, RecordType, ResourceRecord, ResponseCode, a_record
 from netemu.wire.ether import Ethernet, EtherType
 from netemu.wire.icmpv4 import Icmpv4, UnreachableCode
+from netemu.wire.icmpv6 import Icmpv6
 from netemu.wire.ipv4 import IPv4, Protocol
+from netemu.wire.ipv6 import Extension, Fragment6, IPv6, NextHeader
+from netemu.wire.ndisc import (
+    NdMessage,
+    NeighbourAdvertisement,
+    NeighbourSolicitation,
+    Redirect,
+    RouterAdvertisement,
+    RouterSolicitation,
+)
+from netemu.wire.ndisc_options import (
+    Dnssl,
+    Mtu,
+    PrefixInformation,
+    Rdnss,
+    RedirectedHeader,
+    RouteInformation,
+    RouterPreference,
+    SourceLinkLayerAddress,
+    TargetLinkLayerAddress,
+    UnknownOption,
+)
 from netemu.wire.tcp import ACK, PSH, SYN, Tcp, TcpOptions
 from netemu.wire.udp import Udp
 from netemu.wire.vlan import Vlan
@@ -35,6 +58,27 @@ def tcp_frame(segment: Tcp) -> bytes:
 
 def udp_frame(source_port: int, destination_port: int, payload: bytes) -> bytes:
     return ip_frame(Protocol.UDP, Udp(source_port, destination_port, payload).pack(GUEST, HOST))
+
+
+GUEST6, HOST6 = IPv6Address("fec0::15"), IPv6Address("fec0::2")
+ROUTE6 = "fec0::15 > fec0::2"
+
+
+def ip6_frame(next_header: int, payload: bytes, **fields_of_ip) -> bytes:
+    packet = IPv6(GUEST6, HOST6, next_header, payload, **fields_of_ip)
+    return Ethernet(HOST_MAC, GUEST_MAC, EtherType.IPV6, packet.pack()).pack()
+
+
+def icmp6_frame(message: Icmpv6) -> bytes:
+    return ip6_frame(NextHeader.ICMPV6, message.pack(GUEST6, HOST6))
+
+
+def nd_frame(message: NdMessage) -> bytes:
+    return icmp6_frame(message.icmpv6())
+
+
+def udp6_frame(source_port: int, destination_port: int, payload: bytes) -> bytes:
+    return ip6_frame(Protocol.UDP, Udp(source_port, destination_port, payload).pack(GUEST6, HOST6))
 
 
 def dns_frame(message: DnsMessage) -> bytes:
@@ -132,6 +176,93 @@ def test_one_line_for_each_kind_of_frame(frame, line):
     assert summarize(frame) == line
 
 
+LEASE6 = IaNa(7, addresses=(IaAddress(GUEST6, 1, 2),), status=Status(Dhcpv6StatusCode.SUCCESS))
+REPLY6 = Dhcpv6(7, 0xABC, ((1, duid_ll(GUEST_MAC)), (3, LEASE6.pack()), (14, b""), (200, b"x")))
+ADVERTISED = RouterAdvertisement(
+    64,
+    True,
+    False,
+    1800,
+    options=(
+        PrefixInformation(IPv6Network("fec0::/64"), 86400, 14400),
+        Mtu(1500),
+        Rdnss(300, (HOST6,)),
+        Dnssl(300, ("example.com", "test")),
+        RouteInformation(IPv6Network("2001:db8::/32"), 9, RouterPreference.LOW),
+        UnknownOption(200, bytes(6)),
+    ),
+    preference=RouterPreference.HIGH,
+)
+
+
+@pytest.mark.parametrize(
+    ("frame", "line"),
+    [
+        (
+            ip6_frame(6, SYN_SEGMENT.pack(GUEST6, HOST6)),
+            "[fec0::15]:49152 > [fec0::2]:80 TCP SYN seq=1 win=65535 <mss 1460,wscale 7,sackOK,ts 5 0,option 254 01>",
+        ),
+        (udp6_frame(1, 2, b"abc"), "[fec0::15]:1 > [fec0::2]:2 UDP len=3"),
+        (ip6_frame(59, b"abc"), f"{ROUTE6} NO_NEXT_HEADER len=3"),
+        (ip6_frame(47, b"abc", extensions=(Extension(60, bytes(6)),)), f"{ROUTE6} 47 len=3"),
+        (
+            ip6_frame(17, bytes(8), extensions=(Fragment6(0, True, 5).extension(),)),
+            f"{ROUTE6} UDP fragment id=5 offset=0 len=8 more",
+        ),
+        (
+            ip6_frame(58, b"abc", extensions=(Fragment6(8, False, 5).extension(),)),
+            f"{ROUTE6} ICMPV6 fragment id=5 offset=8 len=3",
+        ),
+        (icmp6_frame(Icmpv6.echo_request(7, 1, b"abc")), f"{ROUTE6} ICMPv6 echo request id=7 seq=1 len=3"),
+        (icmp6_frame(Icmpv6.echo_reply(7, 1, b"")), f"{ROUTE6} ICMPv6 echo reply id=7 seq=1 len=0"),
+        (icmp6_frame(Icmpv6.unreachable(4, b"")), f"{ROUTE6} ICMPv6 destination unreachable (port)"),
+        (icmp6_frame(Icmpv6.packet_too_big(1400, b"")), f"{ROUTE6} ICMPv6 packet too big mtu=1400"),
+        (icmp6_frame(Icmpv6.time_exceeded(0, b"")), f"{ROUTE6} ICMPv6 time exceeded (hop limit)"),
+        (icmp6_frame(Icmpv6.parameter_problem(1, 40, b"")), f"{ROUTE6} ICMPv6 parameter problem (next header) pointer=40"),
+        (icmp6_frame(Icmpv6(143, 0, 0, b"")), f"{ROUTE6} ICMPv6 multicast listener report v2"),
+        (icmp6_frame(Icmpv6(200, 3, 0, b"")), f"{ROUTE6} ICMPv6 200 code=3"),
+        (nd_frame(RouterSolicitation()), f"{ROUTE6} ND router solicitation"),
+        (
+            nd_frame(ADVERTISED),
+            (
+                f"{ROUTE6} ND router advertisement hop_limit=64 lifetime=1800 managed high <prefix fec0::/64 on-link autonomous"
+                " 86400/14400,mtu 1500,dns fec0::2 300,search example.com test 300,route 2001:db8::/32 low 9,option 200 000000000000>"
+            ),
+        ),
+        (
+            nd_frame(NeighbourSolicitation(HOST6, (SourceLinkLayerAddress(GUEST_MAC),))),
+            f"{ROUTE6} ND who-has fec0::2 <source 52:54:00:12:34:56>",
+        ),
+        (
+            nd_frame(NeighbourAdvertisement(HOST6, True, True, False, (TargetLinkLayerAddress(HOST_MAC),))),
+            f"{ROUTE6} ND fec0::2 is-here router solicited <target 52:55:0a:00:02:02>",
+        ),
+        (
+            nd_frame(Redirect(HOST6, GUEST6, (RedirectedHeader(bytes(40)),))),
+            f"{ROUTE6} ND redirect fec0::15 to fec0::2 <redirected len=40>",
+        ),
+        (
+            udp6_frame(547, 546, REPLY6.pack()),
+            "[fec0::15]:547 > [fec0::2]:546 DHCPv6 REPLY xid=0x000abc address=fec0::15 rapid-commit status=SUCCESS",
+        ),
+        (
+            udp6_frame(40000, 69, tftp.Request(tftp.Opcode.RRQ, "a\nb", options={"tsize": "0", "blksize": "9"}).pack()),
+            r"[fec0::15]:40000 > [fec0::2]:69 TFTP RRQ a\nb octet <tsize 0,blksize 9>",
+        ),
+        (udp_frame(69, 40000, tftp.Error(1, "none").pack()), "10.0.2.15:69 > 10.0.2.2:40000 TFTP ERROR FILE_NOT_FOUND none"),
+        (udp_frame(69, 40000, tftp.Error(99).pack()), "10.0.2.15:69 > 10.0.2.2:40000 TFTP ERROR 99"),
+        (udp_frame(69, 40000, tftp.Data(2, b"abc").pack()), "10.0.2.15:69 > 10.0.2.2:40000 TFTP DATA block=2 len=3"),
+        (udp_frame(69, 40000, tftp.Acknowledgment(2).pack()), "10.0.2.15:69 > 10.0.2.2:40000 TFTP ACK block=2"),
+        (
+            udp_frame(69, 40000, tftp.OptionAcknowledgment({"blksize": "9"}).pack()),
+            "10.0.2.15:69 > 10.0.2.2:40000 TFTP OACK <blksize 9>",
+        ),
+    ],
+)
+def test_one_line_for_each_kind_of_ipv6_frame(frame, line):
+    assert summarize(frame) == line
+
+
 @pytest.mark.parametrize(
     ("frame", "line"),
     [
@@ -147,6 +278,10 @@ def test_one_line_for_each_kind_of_frame(frame, line):
         (
             udp_frame(68, 67, b"short"),
             "10.0.2.15:68 > 10.0.2.2:67 malformed: dhcpv4 at octet 5: the header has at least 236 octets, 5 are here",
+        ),
+        (
+            icmp6_frame(Icmpv6(133, 0, 0, bytes(8))),
+            f"{ROUTE6} malformed: nd_option.length at octet 9: an option of length zero",
         ),
     ],
 )
@@ -211,6 +346,48 @@ def test_dissect_reads_dns_records():
     assert found["dns.answers.0.data"] == "0a000202"
 
 
+def test_dissect_reads_ipv6_in_wire_order():
+    frame = ip6_frame(17, b"\1\2", traffic_class=3, extensions=(Fragment6(8, False, 5).extension(),))
+    assert list(dissect(frame).items())[3:] == [
+        ("ipv6.traffic_class", 3),
+        ("ipv6.flow_label", 0),
+        ("ipv6.hop_limit", 64),
+        ("ipv6.source", "fec0::15"),
+        ("ipv6.destination", "fec0::2"),
+        ("ipv6.extensions.0.next_header_type", 44),
+        ("ipv6.extensions.0.data", "000800000005"),
+        ("ipv6.next_header", 17),
+        ("ipv6.payload", "0102"),
+    ]
+
+
+def test_dissect_reads_neighbour_discovery():
+    found = dissect(nd_frame(ADVERTISED))
+    assert found["icmpv6.type"] == 134
+    assert found["ndisc.managed"] == 1
+    assert found["ndisc.options.0.prefix_information.prefix"] == "fec0::/64"
+    assert found["ndisc.options.1.mtu.mtu"] == 1500
+    assert found["ndisc.options.2.rdnss.servers.0"] == "fec0::2"
+    assert found["ndisc.options.3.dnssl.names.1"] == "test"
+    assert "icmpv6.payload" not in found
+
+
+def test_dissect_reads_dhcpv6_options_by_name():
+    found = dissect(udp6_frame(547, 546, REPLY6.pack()))
+    assert found["dhcpv6.message_type"] == 7
+    assert found["dhcpv6.options.0.clientid"] == duid_ll(GUEST_MAC).hex()
+    assert found["dhcpv6.options.1.ia_na.addresses.0.address"] == "fec0::15"
+    assert found["dhcpv6.options.1.ia_na.status.code"] == 0
+    assert found["dhcpv6.options.3.200"] == "78"
+    assert "udp.payload" not in found
+
+
+def test_dissect_reads_a_request_for_a_file():
+    found = dissect(udp_frame(40000, 69, b"\0\1f\xff\0octet\0tsize\x000\0"))
+    assert found["tftp.filename"] == r"f\udcff"
+    assert found["tftp.options.tsize"] == "0"
+
+
 def test_each_further_tag_has_its_own_name():
     inner = Vlan(0, False, 6, EtherType.VLAN, Vlan(0, False, 7, 0x88CC, b"ab").pack())
     frame = Ethernet(HOST_MAC, GUEST_MAC, EtherType.VLAN, Vlan(0, False, 5, EtherType.VLAN, inner.pack()).pack()).pack()
@@ -235,6 +412,14 @@ frames = st.one_of(
     st.binary(max_size=40).map(lambda tail: tcp_frame(SYN_SEGMENT)[:34] + tail),
     st.binary(max_size=300).map(lambda octets: udp_frame(68, 67, octets)),
     st.binary(max_size=100).map(lambda octets: udp_frame(53, 53, octets)),
+    ipv6s.map(lambda packet: Ethernet(HOST_MAC, GUEST_MAC, EtherType.IPV6, packet.pack()).pack()),
+    icmpv6s.map(icmp6_frame),
+    nd_messages.map(nd_frame),
+    dhcpv6s.map(lambda message: udp6_frame(546, 547, message.pack())),
+    tftps.map(lambda packet: udp6_frame(40000, 69, packet.pack())),
+    st.binary(max_size=100).map(lambda octets: udp6_frame(546, 547, octets)),
+    st.binary(max_size=100).map(lambda octets: udp_frame(69, 69, octets)),
+    st.binary(max_size=100).map(lambda octets: icmp6_frame(Icmpv6(134, 0, 0, octets))),
 )
 
 
