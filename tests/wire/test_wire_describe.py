@@ -189,7 +189,7 @@ ADVERTISED = RouterAdvertisement(
         Rdnss(300, (HOST6,)),
         Dnssl(300, ("example.com", "test")),
         RouteInformation(IPv6Network("2001:db8::/32"), 9, RouterPreference.LOW),
-        UnknownOption(200, bytes(6)),
+        UnknownOption(200, b"nonce!"),
     ),
     preference=RouterPreference.HIGH,
 )
@@ -225,8 +225,9 @@ ADVERTISED = RouterAdvertisement(
         (
             nd_frame(ADVERTISED),
             (
-                f"{ROUTE6} ND router advertisement hop_limit=64 lifetime=1800 managed high <prefix fec0::/64 on-link autonomous"
-                " 86400/14400,mtu 1500,dns fec0::2 300,search example.com test 300,route 2001:db8::/32 low 9,option 200 000000000000>"
+                f"{ROUTE6} ND router advertisement hop_limit=64 lifetime=1800 managed high"
+                " <prefix fec0::/64 on-link autonomous 86400/14400,mtu 1500,dns fec0::2 300,search example.com test 300"
+                ",route 2001:db8::/32 low 9,option 200 6e6f6e636521>"
             ),
         ),
         (
