@@ -12,7 +12,7 @@ import errno
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from ipaddress import IPv4Address, IPv4Interface
+from ipaddress import IPv4Address, IPv6Address, IPv6Interface, ip_address, ip_interface
 from typing import Final
 
 from netemu.errors import HostError, LocalError, NetemuTimeoutError
@@ -22,20 +22,26 @@ from netemu.net.engine import Pump
 from netemu.net.loop import Loop
 from netemu.net.port import Frame, Port
 from netemu.net.sockets import DEFAULT_TIMEOUT, Address, Datagram, Listener, Stream, blocking_connect, endpoint
+from netemu.stack.addresses6 import AddressState
 from netemu.stack.conflict import QUICK, ClaimTiming
 from netemu.stack.dhcp_client import DhcpState
 from netemu.stack.dhcp_messages import DhcpClientConfig
 from netemu.stack.dns_client import DNS_PORT, DnsOutcome, DnsQuery
-from netemu.stack.endpoint import Ipv4Stack
+from netemu.stack.dual import DualStack
+from netemu.stack.ipv6 import Ipv6Layer
+from netemu.stack.router_discovery import Slaac
 from netemu.stack.tcp import TcpConfig
 from netemu.wire.address import Endpoint, Family, IPAddress, MacAddress
 from netemu.wire.icmpv4 import IcmpType, UnreachableCode
+from netemu.wire.icmpv6 import Icmpv6Type, Icmpv6UnreachableCode
 
 __all__ = ["InprocGuest"]
 
 _CAPABILITIES: Final = frozenset(
     {
         "dhcp4",
+        "slaac",
+        "ipv6",
         "ping",
         "resolve",
         "tcp.connect",
@@ -46,6 +52,10 @@ _CAPABILITIES: Final = frozenset(
         "virtual-clock",
     }
 )
+_NO_ROUTE: Final[dict[Family, tuple[int, int]]] = {
+    4: (IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.NET),
+    6: (Icmpv6Type.DESTINATION_UNREACHABLE, Icmpv6UnreachableCode.NO_ROUTE),
+}
 _FRAMES_KEPT: Final = 1000
 _PING_INTERVAL: Final = 1 * SECOND  # the next request follows the answer, or this
 
@@ -53,7 +63,7 @@ _PING_INTERVAL: Final = 1 * SECOND  # the next request follows the answer, or th
 class _Nic:
     """The stack as an engine, with a record of what came in and a way to send frames beside it."""
 
-    def __init__(self, stack: Ipv4Stack) -> None:
+    def __init__(self, stack: DualStack) -> None:
         self.stack = stack
         self.received: deque[Frame] = deque(maxlen=_FRAMES_KEPT)
         self.injected: deque[Frame] = deque()
@@ -96,7 +106,7 @@ class InprocGuest:
         self.name = name
         self.mac = mac
         self.port = Port(loop, name)
-        self.stack = Ipv4Stack(mac, getrandbits=getrandbits, mtu=mtu, tcp=tcp)
+        self.stack = DualStack(mac, getrandbits=getrandbits, mtu=mtu, tcp=tcp)
         self._loop = loop
         self._getrandbits = getrandbits
         self._dhcp_config, self._claim = dhcp, claim
@@ -118,15 +128,64 @@ class InprocGuest:
     # Addresses.
 
     def configure(self, address: Address, prefix_length: int, router: Address | None = None) -> None:
-        """Set a static address instead of leasing one; a DHCP client that runs is stopped."""
+        """Set a static address. An IPv4 address comes instead of a leased one; a DHCP client that runs is stopped.
+
+        An IPv6 address comes beside others, and the call returns when nobody has objected to it (RFC 4862 5.4), after a
+        second; one that somebody has is a `HostError` EADDRINUSE.
+        """
         try:
-            interface = IPv4Interface((str(address), prefix_length))
-            gateway = None if router is None else IPv4Address(router)
+            interface = ip_interface((str(address), prefix_length))
+            gateway = None if router is None else ip_address(router)
         except ValueError as error:
-            raise LocalError(f"configure {self.name}: {error}; give an IPv4 address and a prefix length of 0 to 32") from None
+            raise LocalError(f"configure {self.name}: {error}; give an address and a prefix length of 0 to 32, or 128") from None
         with self._loop:
-            self.stack.stop_dhcp()
-            self.stack.configure(interface, gateway)
+            if isinstance(interface, IPv6Interface) and not isinstance(gateway, IPv4Address):
+                self._configure_ipv6(interface, gateway)
+            elif not isinstance(interface, IPv6Interface) and not isinstance(gateway, IPv6Address):
+                self.stack.stop_dhcp()
+                self.stack.configure(interface, gateway)
+            else:
+                raise LocalError(f"configure {self.name}: the address {interface.ip} and the router {gateway} are of two families")
+
+    def _configure_ipv6(self, interface: IPv6Interface, router: IPv6Address | None) -> None:
+        self.stack.configure_ipv6(interface, router, self._loop.now())
+        entry = self._ipv6.node.addresses.get(interface.ip)
+        assert entry is not None
+        self._wait(
+            lambda: entry.state is not AddressState.TENTATIVE, DEFAULT_TIMEOUT, f"the detection of duplicates of {interface.ip}"
+        )
+        if entry.state is AddressState.DUPLICATE:
+            raise HostError(errno.EADDRINUSE, f"configure {interface.ip} on {self.name}: somebody on the link has it")
+
+    @property
+    def _ipv6(self) -> Ipv6Layer:
+        layer = self.stack.ipv6
+        assert layer is not None
+        return layer
+
+    @property
+    def ipv6_addresses(self) -> tuple[IPv6Address, ...]:
+        """The IPv6 addresses in use, link-local included; none before IPv6 was asked for."""
+        layer = self.stack.ipv6
+        if layer is None:
+            return ()
+        addresses = layer.node.addresses
+        return tuple(entry.address for entry in addresses.addresses if addresses.is_usable(entry.address))
+
+    def slaac(self, *, timeout: float = 60.0) -> Slaac:
+        """Configure IPv6 from the routers of the link (RFC 4862); returns when no address is tentative any more.
+
+        Without an answer of a router it is a `NetemuTimeoutError`; a router that advertises no prefix gives no address.
+        """
+        with self._loop:
+            node = self.stack.start_ipv6(self._loop.now()).node
+            entries = node.addresses.addresses
+
+            def settled() -> bool:
+                return node.discovery.heard and all(entry.state is not AddressState.TENTATIVE for entry in entries)
+
+            self._wait(settled, timeout, "a router's advertisement")
+            return node.autoconfigured
 
     @property
     def lease(self) -> Lease | None:
@@ -211,7 +270,7 @@ class InprocGuest:
                     except HostError as error:
                         if error.errno != errno.ENETUNREACH:
                             raise
-                        errors[sequence] = PingError(IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.NET, None)
+                        errors[sequence] = PingError(*_NO_ROUTE[destination.version], None)
                     last = sequence == count - 1
                     self._loop.run_until(settled, deadline if last else min(deadline, now() + _PING_INTERVAL))
                     if now() >= deadline:
@@ -221,14 +280,14 @@ class InprocGuest:
     def resolve(
         self, name: str, *, server: Address | None = None, family: Family = 4, timeout: float = DEFAULT_TIMEOUT
     ) -> list[IPAddress]:
-        """Ask `server`, or those of the lease, for A records, or AAAA for family 6; an empty list means that the name has none.
+        """Ask `server`, or those that were given, for A records, or AAAA for family 6; an empty list means that the name has none.
 
         A server's refusal is a `HostError` EIO, silence a `NetemuTimeoutError`.
         """
         if server is not None:
             servers = [endpoint(server, DNS_PORT)]
         else:
-            servers = [Endpoint(address, DNS_PORT) for address in (self.lease.dns if self.lease else ())]
+            servers = [Endpoint(address, DNS_PORT) for address in self._nameservers()]
         with self._loop:
             query = DnsQuery(name, servers, self._getrandbits, family)
             self._ask(query, timeout)
@@ -239,6 +298,11 @@ class InprocGuest:
         if query.outcome is DnsOutcome.FAILED:
             raise HostError(errno.EIO, f"resolve {name!r}: the server answered with code {query.response_code}")
         return query.addresses
+
+    def _nameservers(self) -> list[IPAddress]:
+        """Those of the lease, then those that routers advertised."""
+        found: list[IPAddress] = [*self.lease.dns] if self.lease else []
+        return [*found, *self.stack.ipv6.node.discovery.dns] if self.stack.ipv6 is not None else found
 
     def _ask(self, query: DnsQuery, timeout: float) -> None:
         loop = self._loop

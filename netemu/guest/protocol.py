@@ -21,6 +21,9 @@ __all__ = ["CAPABILITIES", "CommandResult", "Guest", "Lease", "PingError", "Ping
 
 CAPABILITIES = {
     "dhcp4": "leases an address with a DHCP client of its own",
+    "slaac": "configures IPv6 from router advertisements",
+    "dhcp6": "leases an IPv6 address, or asks for parameters, with a DHCPv6 client of its own",
+    "ipv6": "pings, connects, serves and resolves over IPv6",
     "ping": "sends ICMP echo requests and reports the answers",
     "resolve": "asks a DNS server",
     "tcp.connect": "opens TCP connections",

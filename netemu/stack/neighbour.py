@@ -22,7 +22,7 @@ from ipaddress import IPv4Address
 from typing import Final, Generic, TypeAlias, TypeVar
 
 from netemu.net.clock import SECOND
-from netemu.wire.address import BROADCAST_MAC, ZERO_MAC, MacAddress
+from netemu.wire.address import BROADCAST_MAC, ZERO_MAC, IPAddress, MacAddress
 from netemu.wire.arp import Arp, ArpOperation
 
 __all__ = [
@@ -64,7 +64,7 @@ class SendArp:
 class Resolved(Generic[Packet]):
     """The neighbour answered: these packets, oldest first, go to `mac`."""
 
-    address: IPv4Address
+    address: IPAddress
     mac: MacAddress
     packets: tuple[Packet, ...]
 
@@ -73,7 +73,7 @@ class Resolved(Generic[Packet]):
 class Unresolved(Generic[Packet]):
     """The neighbour did not answer: these packets cannot be sent."""
 
-    address: IPv4Address
+    address: IPAddress
     packets: tuple[Packet, ...]
 
 

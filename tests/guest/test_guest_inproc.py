@@ -68,7 +68,7 @@ def test_it_is_a_guest(cable):
 
 def test_configure_says_what_it_wants(cable):
     for address, prefix, router in (("ten", 24, None), (A, 33, None), (A, 24, "router")):
-        with pytest.raises(LocalError, match="give an IPv4 address"):
+        with pytest.raises(LocalError, match="give an address and a prefix length"):
             cable.a.configure(address, prefix, router)
 
 
