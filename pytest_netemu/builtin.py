@@ -30,6 +30,7 @@ _USER_NETWORK: Final = frozenset(
         "hostfwd.udp",
         "hostfwd.runtime",
         "restrict",
+        "tftp.server",
         "virtual-clock",
     }
 )

@@ -73,7 +73,8 @@ class FolderWriter:
         if self._parent >= 0:
             with suppress(OSError):  # what the disk did not take was not named either
                 self._file.close()
-            os.unlink(self._hidden, dir_fd=self._parent)
+            with suppress(FileNotFoundError):  # the directory may have been emptied meanwhile
+                os.unlink(self._hidden, dir_fd=self._parent)
             os.close(self._parent)
             self._parent = -1
 

@@ -27,6 +27,7 @@ BACKEND_CAPABILITIES = {
     "hostfwd.udp": "forwards host UDP ports to the guest",
     "hostfwd.runtime": "adds and removes forwards while running",
     "restrict": "can isolate the guest from the host",
+    "tftp.server": "serves a directory of the host's by TFTP",
     "virtual-clock": "lives in the network's virtual clock",
 }
 

@@ -52,6 +52,7 @@ CAPABILITIES: Final = frozenset(
         "hostfwd.udp",
         "hostfwd.runtime",
         "restrict",
+        "tftp.server",
         "virtual-clock",
     }
 )
@@ -194,6 +195,9 @@ def _settings(options: UserOptions) -> dict[str, object]:
         "vnameserver": str(options.dns),
         "vhostname": options.hostname,
         "vdomainname": options.domainname,
+        "tftp_server_name": options.tftp_server_name,
+        "tftp_path": options.tftp,
+        "bootfile": options.bootfile,
         "restricted": options.restrict,
         "if_mtu": options.mtu,
     }

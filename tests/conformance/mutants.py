@@ -6,6 +6,7 @@ from mutants_dhcp import DHCP_CLIENT, DHCP_SERVER
 from mutants_ip import ARP, FRAGMENTS, ICMP, IPV4, UDP
 from mutants_services import FORWARDS, NAMES, OPTIONS, PING
 from mutants_tcp import TCP_CLOSE, TCP_DATA, TCP_HANDSHAKE
+from mutants_tftp import TFTP
 
 MUTANTS = (
     *ARP,
@@ -22,4 +23,5 @@ MUTANTS = (
     *FORWARDS,
     *PING,
     *OPTIONS,
+    *TFTP,
 )

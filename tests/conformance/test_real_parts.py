@@ -17,6 +17,11 @@ KNOWN_OF_LIBSLIRP = {
     "rfc9293/3.10.7.1/01",  # a RST is answered with a RST
     "rfc1122/3.2.1.3/01",  # ICMP errors come from 127.0.0.1
     "rfc2131/4.3.2/04",  # a REQUEST that names another server is acknowledged
+    "rfc1350/2/03",  # TFTP: nothing is sent again
+    "rfc1350/4/01",  # a transfer goes on from port 69
+    "rfc1350/5/01",  # any acknowledgment is taken for that of the last block
+    "rfc1123/4.2.3.1/01",  # so a duplicate one doubles what follows
+    "rfc1350/security/01",  # a symbolic link leads out of the directory
     "rfc826/reception/05",  # ARP for another protocol is answered
 }
 

@@ -137,6 +137,15 @@ def test_what_came_to_have_the_name_meanwhile_stays(served: Path) -> None:
     assert (served / "new").read_bytes() == b"theirs"
 
 
+def test_a_directory_that_goes_takes_its_half_files_along(served: Path) -> None:
+    folder = Folder(str(served / "pxe"))
+    file = folder.create("half")
+    for path in sorted(served.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    file.close()
+    folder.close()
+
+
 def test_what_is_no_directory_is_not_served(served: Path) -> None:
     with pytest.raises(LocalError, match="give a directory that is there"):
         Folder(str(served / "pxe" / "a"))
