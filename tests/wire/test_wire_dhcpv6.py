@@ -183,6 +183,16 @@ def test_an_option_refuses_what_it_cannot_hold(value, words):
         value.pack()
 
 
+def test_the_largest_numbers():
+    largest = Dhcpv6(255, 0xFFFFFF, ((65535, bytes(65535)),))
+    assert Dhcpv6.parse(largest.pack()) == largest
+
+
+def test_the_longest_duid():
+    longest = Dhcpv6(1, 0, ((Dhcpv6Option.SERVERID, bytes(130)), (Dhcpv6Option.UNICAST, ADDRESS.packed)))
+    assert Dhcpv6.parse(longest.pack()) == longest
+
+
 def test_a_code_out_of_range_is_a_local_error():
     with pytest.raises(LocalError, match="from 0 to 65535"):
         pack_numbers(23, 65536)

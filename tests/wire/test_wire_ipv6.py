@@ -173,6 +173,13 @@ def test_the_longest_payload_and_extension():
     assert IPv6.parse(value.pack()) == value
 
 
+def test_the_largest_numbers():
+    largest = replace(PACKET, next_header=255, hop_limit=255, traffic_class=255, flow_label=0xFFFFF)
+    assert IPv6.parse(largest.pack()) == largest
+    fragment = Fragment6(65528, True, 0xFFFFFFFF)
+    assert fragment.extension().fragment == fragment
+
+
 def test_only_a_fragment_header_says_what_a_fragment_is():
     assert ROUTING.fragment is None
     assert Extension(NextHeader.FRAGMENT, bytes(14)).fragment is None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from enum import IntEnum
 from ipaddress import IPv6Network
 
 import pytest
@@ -20,7 +22,9 @@ from netemu.wire import tftp
 from netemu.wire.address import MacAddress
 from netemu.wire.dhcpv6 import (
     Dhcpv6,
+    Dhcpv6MessageType,
     Dhcpv6Option,
+    Dhcpv6StatusCode,
     IaAddress,
     IaNa,
     Status,
@@ -30,7 +34,7 @@ from netemu.wire.dhcpv6 import (
     pack_domain_list,
     pack_numbers,
 )
-from netemu.wire.icmpv6 import Icmpv6
+from netemu.wire.icmpv6 import Icmpv6, Icmpv6Type, Icmpv6UnreachableCode
 from netemu.wire.ipv6 import Extension, Fragment6, IPv6, NextHeader
 from netemu.wire.ndisc import (
     NdMessage,
@@ -62,6 +66,69 @@ bounded = settings(max_examples=100, deadline=None)
 def over_ipv6(transport: Packet) -> bytes:
     """The octets of `transport` as scapy builds them between our two addresses, its checksum included."""
     return bytes(ScapyIPv6(src=str(V6_SOURCE), dst=str(V6_DESTINATION)) / transport)[40:]
+
+
+def letters(name: str) -> str:
+    """The name without what two spellings of it may differ in."""
+    return re.sub("[^a-z0-9]", "", name.lower().removeprefix("option_").removeprefix("opt_").replace("neighbour", "neighbor"))
+
+
+# Each of our tables, scapy's, and where scapy has words of its own (None: it does not know the number).
+NUMBERS = [
+    (Dhcpv6MessageType, dhcp6.dhcp6types, {}),
+    (Dhcpv6StatusCode, dhcp6.dhcp6statuscodes, {}),
+    (
+        Dhcpv6Option,
+        dhcp6.dhcp6opts,
+        {
+            "DNS_SERVERS": "DNS Recursive Name Server Option",
+            "DOMAIN_LIST": "Domain Search List option",
+            "SOL_MAX_RT": None,
+            "INF_MAX_RT": None,
+        },
+    ),
+    (
+        Icmpv6Type,
+        inet6.icmp6types,
+        {
+            "MULTICAST_LISTENER_QUERY": "MLD Query",
+            "MULTICAST_LISTENER_REPORT": "MLD Report",
+            "MULTICAST_LISTENER_DONE": "MLD Done",
+            "MULTICAST_LISTENER_REPORT_V2": "MLD Report Version 2",
+            "REDIRECT": "Redirect Message",
+        },
+    ),
+    (
+        Icmpv6UnreachableCode,
+        inet6.ICMPv6DestUnreach().get_field("code").i2s,
+        {
+            "NO_ROUTE": "No route to destination",
+            "PROHIBITED": "Communication with destination administratively prohibited",
+            "BEYOND_SCOPE": "Beyond scope of source address",
+            "ADDRESS": "Address unreachable",
+            "PORT": "Port unreachable",
+            "SOURCE_POLICY": None,
+            "REJECT_ROUTE": None,
+        },
+    ),
+    (
+        tftp.ErrorCode,
+        scapy_tftp.TFTP_Error_Codes,
+        {
+            "DISK_FULL": "Disk full or allocation exceeded",
+            "ILLEGAL_OPERATION": "Illegal TFTP operation",
+            "FILE_EXISTS": "File already exists",
+            "OPTION_REFUSED": "Terminate transfer due to option negotiation",
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "words"), NUMBERS)
+def test_numbers_have_the_same_names(ours: type[IntEnum], theirs: dict[int, str], words: dict[str, str | None]):
+    for number in ours:
+        name = words.get(number.name, number.name)
+        assert (name and letters(name)) == (letters(theirs[number]) if number in theirs else None), number
 
 
 @bounded
