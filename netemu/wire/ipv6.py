@@ -52,7 +52,6 @@ ALL_ROUTERS: Final = IPv6Address("ff02::2")
 _HEADER: Final = struct.Struct("!IHBB16s16s")
 _FRAGMENT: Final = struct.Struct("!HI")
 _PAYLOAD_LENGTH_OFFSET: Final = 4
-_NEXT_HEADER_OFFSET: Final = 6
 _UNIT: Final = 8  # extension headers are whole units of 8 octets (RFC 8200 4)
 _LENGTH_OFFSET: Final = 1  # of Hdr Ext Len in an extension header
 _DATA_OFFSET: Final = 2
@@ -210,11 +209,8 @@ def read_extensions(next_header: int, data: bytes) -> tuple[tuple[Extension, ...
     """
     extensions: list[Extension] = []
     at = 0
-    named_at = _NEXT_HEADER_OFFSET
     while next_header in _EXTENSIONS:
         offset = HEADER_LENGTH + at
-        if next_header == NextHeader.HOP_BY_HOP and extensions:
-            raise WireError("ipv6.next_header", named_at, "hop-by-hop options come first or not at all")
         if len(extensions) == _MAXIMUM_EXTENSIONS:
             raise WireError("ipv6.extension", offset, f"more than {_MAXIMUM_EXTENSIONS} extension headers")
         if at + _UNIT > len(data):
@@ -226,7 +222,9 @@ def read_extensions(next_header: int, data: bytes) -> tuple[tuple[Extension, ...
             raise WireError("ipv6.hdr_ext_len", offset + _LENGTH_OFFSET, "the extension header runs past the end")
         extension = Extension(next_header, data[at + _DATA_OFFSET : end])
         extensions.append(extension)
-        next_header, named_at, at = data[at], offset, end
+        next_header, at = data[at], end
+        if next_header == NextHeader.HOP_BY_HOP:
+            raise WireError("ipv6.next_header", offset, "hop-by-hop options come first or not at all")
         fragment = extension.fragment
         if fragment is not None and _is_part(fragment):
             break

@@ -73,6 +73,7 @@ def test_octets_behind_no_next_header_are_the_payload():
         (packet(60, bytes((43, 0)) + bytes(6)), "ipv6.extension", 48),
         (packet(60, bytes((0, 0)) + bytes(6) + bytes((17, 0)) + bytes(6)), "ipv6.next_header", 40),
         (packet(0, bytes((0, 0)) + bytes(6) + bytes((17, 0)) + bytes(6)), "ipv6.next_header", 40),
+        (packet(44, bytes((0, 0, 0, 9)) + bytes(4)), "ipv6.next_header", 40),
         (packet(60, bytes((60, 0, 1, 4, 0, 0, 0, 0)) * 9), "ipv6.extension", 104),
     ],
 )

@@ -151,7 +151,7 @@ def _extension_chains(draw: st.DrawFn) -> tuple[int, tuple[Extension, ...]]:
     if last is None:
         return draw(_not_extensions), tuple(chain)
     is_part = last.more or last.offset > 0
-    return draw(u8 if is_part else _not_extensions), (*chain, last.extension())
+    return draw(u8.filter(bool) if is_part else _not_extensions), (*chain, last.extension())
 
 
 ipv6s = st.builds(
