@@ -24,6 +24,7 @@ from netemu.net.port import Frame, Port
 from netemu.net.sockets import DEFAULT_TIMEOUT, Address, Datagram, Listener, Stream, blocking_connect, endpoint
 from netemu.stack.addresses6 import AddressState
 from netemu.stack.conflict import QUICK, ClaimTiming
+from netemu.stack.dhcp6_client import Dhcp6State, Lease6
 from netemu.stack.dhcp_client import DhcpState
 from netemu.stack.dhcp_messages import DhcpClientConfig
 from netemu.stack.dns_client import DNS_PORT, DnsOutcome, DnsQuery
@@ -41,6 +42,7 @@ _CAPABILITIES: Final = frozenset(
     {
         "dhcp4",
         "slaac",
+        "dhcp6",
         "ipv6",
         "ping",
         "resolve",
@@ -56,6 +58,7 @@ _NO_ROUTE: Final[dict[Family, tuple[int, int]]] = {
     4: (IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.NET),
     6: (Icmpv6Type.DESTINATION_UNREACHABLE, Icmpv6UnreachableCode.NO_ROUTE),
 }
+_HOLDING: Final = frozenset({Dhcp6State.BOUND, Dhcp6State.RENEWING, Dhcp6State.REBINDING, Dhcp6State.INFORMED})
 _FRAMES_KEPT: Final = 1000
 _PING_INTERVAL: Final = 1 * SECOND  # the next request follows the answer, or this
 
@@ -228,6 +231,37 @@ class InprocGuest:
             self.stack.wake()
             self._wait(lambda: self.address is None, DEFAULT_TIMEOUT, "the release")
 
+    def dhcp6(self, *, stateless: bool = False, timeout: float = 60.0) -> Lease6:
+        """Lease an IPv6 address, or with `stateless` ask for parameters alone (RFC 8415); returns when it may be used."""
+        with self._loop:
+            service = self.stack.start_dhcp6(self._loop.now())
+            client = service.client
+            (client.inform if stateless else client.start)(self._loop.now())
+            self.stack.wake()
+            addresses = self._ipv6.node.addresses
+
+            def usable() -> bool:
+                lease = client.lease
+                return (
+                    client.state in _HOLDING
+                    and lease is not None
+                    and all(addresses.is_usable(each.address) for each in lease.addresses)
+                )
+
+            self._wait(usable, timeout, "a DHCPv6 lease")
+            assert client.lease is not None
+            return client.lease
+
+    def release6(self) -> None:
+        """Give the DHCPv6 lease back (RELEASE); its addresses are gone."""
+        with self._loop:
+            service = self.stack.dhcp6
+            if service is None or service.client.lease is None:
+                raise LocalError(f"guest {self.name} has no DHCPv6 lease to release; call dhcp6() first")
+            service.client.release(self._loop.now())
+            self.stack.wake()
+            self._wait(lambda: service.client.state is Dhcp6State.STOPPED, DEFAULT_TIMEOUT, "the release")
+
     # Talking.
 
     def ping(
@@ -300,8 +334,10 @@ class InprocGuest:
         return query.addresses
 
     def _nameservers(self) -> list[IPAddress]:
-        """Those of the lease, then those that routers advertised."""
+        """Those of the leases, then those that routers advertised."""
         found: list[IPAddress] = [*self.lease.dns] if self.lease else []
+        if self.stack.dhcp6 is not None and self.stack.dhcp6.client.lease is not None:
+            found += self.stack.dhcp6.client.lease.dns
         return [*found, *self.stack.ipv6.node.discovery.dns] if self.stack.ipv6 is not None else found
 
     def _ask(self, query: DnsQuery, timeout: float) -> None:

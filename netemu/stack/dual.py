@@ -10,6 +10,7 @@ from ipaddress import IPv6Address, IPv6Interface
 
 from netemu.errors import LocalError
 from netemu.net.port import Frame
+from netemu.stack.dhcp6_service import Dhcp6Service
 from netemu.stack.endpoint import Ipv4Stack
 from netemu.stack.ipv6 import Ipv6Layer
 from netemu.wire.ether import Ethernet, EtherType
@@ -22,9 +23,10 @@ _GROUP = b"\x33\x33"  # the front of a multicast MAC address (RFC 2464 7)
 
 
 class DualStack(Ipv4Stack):
-    """One host; `ipv6` is None until IPv6 is wanted."""
+    """One host; `ipv6` is None until IPv6 is wanted, `dhcp6` until DHCPv6 is."""
 
     ipv6: Ipv6Layer | None = None
+    dhcp6: Dhcp6Service | None = None
 
     def start_ipv6(self, now: int) -> Ipv6Layer:
         """Speak IPv6: own a link-local address and ask for routers. A second call asks for routers again.
@@ -48,7 +50,15 @@ class DualStack(Ipv4Stack):
         layer.node.configure(interface, router, now)
         self.wake()
 
+    def start_dhcp6(self, now: int) -> Dhcp6Service:
+        """The DHCPv6 client, made when first wanted; what it shall do is the caller's to say."""
+        layer = self.ipv6 or self.start_ipv6(now)
+        if self.dhcp6 is None:
+            self.dhcp6 = Dhcp6Service(layer.node, self.udp, self.mac, self.getrandbits)
+        return self.dhcp6
+
     def close(self) -> None:
+        self.dhcp6 = None  # its socket is one of those that are closed now
         super().close()
         if self.ipv6 is not None:
             self.ipv6.close()
@@ -82,6 +92,8 @@ class DualStack(Ipv4Stack):
         self.ipv6.send(source, destination, protocol, payload, ttl)
 
     def transmit(self, now: int) -> list[Frame]:
+        if self.dhcp6 is not None:
+            self.dhcp6.work(now)
         frames = super().transmit(now)
         if self.ipv6 is not None:
             frames += self.ipv6.work(now)
@@ -90,13 +102,15 @@ class DualStack(Ipv4Stack):
         return frames
 
     def deadline(self) -> int | None:
-        moments = (super().deadline(), self.ipv6.deadline() if self.ipv6 is not None else None)
+        parts = [part for part in (self.ipv6, self.dhcp6) if part is not None]
+        moments = (super().deadline(), *(part.deadline() for part in parts))
         return min((moment for moment in moments if moment is not None), default=None)
 
     def expire(self, now: int) -> None:
         super().expire(now)
-        if self.ipv6 is not None:
-            self.ipv6.expire(now)
+        for part in (self.ipv6, self.dhcp6):
+            if part is not None:
+                part.expire(now)
 
     def _receive_frame(self, frame: Ethernet, now: int) -> None:
         group = frame.destination[:2] == _GROUP

@@ -16,6 +16,15 @@ from netemu.net.link import Link
 from netemu.net.loop import VirtualLoop
 from netemu.net.port import Port, connect
 from netemu.wire.address import MacAddress
+from netemu.wire.dhcpv6 import (
+    ALL_RELAY_AGENTS_AND_SERVERS,
+    Dhcpv6,
+    Dhcpv6MessageType,
+    Dhcpv6Option,
+    IaAddress,
+    IaNa,
+    duid_ll,
+)
 from netemu.wire.dns import DnsMessage, ResponseCode, a_record
 from netemu.wire.ether import Ethernet, EtherType
 from netemu.wire.icmpv6 import Icmpv6, Icmpv6Type, Icmpv6UnreachableCode
@@ -30,6 +39,7 @@ from netemu.wire.ndisc_options import (
     SourceLinkLayerAddress,
     TargetLinkLayerAddress,
 )
+from netemu.wire.udp import Udp
 
 A, B = "2001:db8::a", "2001:db8::b"
 MAC_A, MAC_B = MacAddress("52:54:00:00:00:0a"), MacAddress("52:54:00:00:00:0b")
@@ -430,3 +440,86 @@ def test_a_neighbour_that_leaves_is_noticed(router):
         assert [when - began for when, _ in probes] == [5 * SECOND, 6 * SECOND, 7 * SECOND]
         assert {packet.destination for _, packet in probes} == {peer}
         assert guest.stack.ipv6.node.neighbours.state(peer) is None
+
+
+# DHCPv6.
+
+
+SERVER_DUID = duid_ll(ROUTER_MAC)
+LEASED = IPv6Address("2001:db8:1::15")
+
+
+def serve_dhcp6(router, *, taken=()) -> list[Dhcpv6]:
+    """A server on the router's side, which leases LEASED and then the next ones; the messages that it sees."""
+    seen: list[Dhcpv6] = []
+    free = iter([LEASED, LEASED + 1])
+    current = [next(free)]
+
+    def reply(packet):
+        message = said(packet)
+        if isinstance(message, NeighbourSolicitation) and message.target in taken:
+            answer = NeighbourAdvertisement(message.target, False, False, True, (TargetLinkLayerAddress(ROUTER_MAC),))
+            router.say(answer, ALL_NODES, message.target)
+        if packet.next_header != NextHeader.UDP:
+            return
+        assert (packet.destination, packet.source) == (ALL_RELAY_AGENTS_AND_SERVERS, LINK_LOCAL_A)
+        query = Dhcpv6.parse(Udp.parse(packet.payload, packet.source, packet.destination).payload)
+        seen.append(query)
+        if query.message_type == Dhcpv6MessageType.DECLINE:
+            current[0] = next(free)
+        kind = Dhcpv6MessageType.ADVERTISE if query.message_type == Dhcpv6MessageType.SOLICIT else Dhcpv6MessageType.REPLY
+        options = [(Dhcpv6Option.CLIENTID, query.client_id), (Dhcpv6Option.SERVERID, SERVER_DUID)]
+        options += [(Dhcpv6Option.DNS_SERVERS, DNS.packed), (Dhcpv6Option.PREFERENCE, b"\xff")]
+        if query.ia_nas:
+            options.append((Dhcpv6Option.IA_NA, IaNa(1, 50, 80, (IaAddress(current[0], 100, 200),)).pack()))
+        payload = Udp(547, 546, Dhcpv6(kind, query.transaction_id, tuple(options)).pack()).pack(ROUTER, packet.source)
+        router.send(IPv6(ROUTER, packet.source, NextHeader.UDP, payload))
+
+    router.replies.append(reply)
+    return seen
+
+
+def test_dhcp6(router):
+    seen = serve_dhcp6(router)
+    lease = router.guest.dhcp6()
+    assert (lease.address, lease.dns, lease.server) == (LEASED, (DNS,), SERVER_DUID)
+    assert router.guest.ipv6_addresses == (LINK_LOCAL_A, LEASED)
+    assert router.loop.now() == 2 * SECOND  # both addresses were looked for
+    router.loop.run_for(49 * SECOND)
+    kinds = [message.message_type for message in seen]
+    assert kinds == [Dhcpv6MessageType.SOLICIT, Dhcpv6MessageType.REQUEST, Dhcpv6MessageType.RENEW]
+    router.guest.release6()
+    assert seen[-1].message_type == Dhcpv6MessageType.RELEASE
+    assert router.guest.ipv6_addresses == (LINK_LOCAL_A,)
+    with pytest.raises(LocalError, match=r"call dhcp6\(\) first"):
+        router.guest.release6()
+
+
+def test_dhcp6_for_parameters_alone(router):
+    seen = serve_dhcp6(router)
+    lease = router.guest.dhcp6(stateless=True)
+    assert (lease.address, lease.dns) == (None, (DNS,))
+    assert [message.message_type for message in seen] == [Dhcpv6MessageType.INFORMATION_REQUEST]
+
+
+def test_an_address_that_somebody_has_is_declined(router):
+    seen = serve_dhcp6(router, taken={LEASED})
+    assert router.guest.dhcp6().address == LEASED + 1
+    assert Dhcpv6MessageType.DECLINE in [message.message_type for message in seen]
+
+
+def test_dhcp6_without_a_server(router):
+    with pytest.raises(NetemuTimeoutError, match="a DHCPv6 lease"):
+        router.guest.dhcp6(timeout=30)
+
+
+def test_a_guest_that_is_closed_says_nothing_more(router):
+    router.advertise_when_asked(advertisement())
+    serve_dhcp6(router)
+    router.guest.slaac()
+    router.guest.dhcp6()
+    router.guest.close()
+    count = len(router.seen)
+    router.loop.run_for(1000 * SECOND)
+    assert len(router.seen) == count
+    assert router.guest.ipv6_addresses == ()
