@@ -120,7 +120,7 @@ class FrameDescriptor:
                 self._port.counters["dropped-header"] += 1
                 return
             header = _parse(bytes(self._front))
-        self._port.send(self._frame[:length], header)
+        self._port.send_view(self._frame[:length], header)
 
     def _write(self, frame: FrameView, header: VnetHeader | None) -> bool:
         if self._blocked:

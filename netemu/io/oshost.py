@@ -22,6 +22,7 @@ from netemu.errors import HostError, LocalError
 from netemu.io.namespace import Namespace
 from netemu.io.osdatagram import OsDatagram, OsPing
 from netemu.io.osstream import OsListener, OsStream
+from netemu.io.peekstream import PeekStream, kernel_peeks
 from netemu.io.services import DnsServer, ServiceHost
 from netemu.io.stream import Closeable
 from netemu.io.watcher import FdWatcher
@@ -122,7 +123,8 @@ class OsHost(ServiceHost):
             raise HostError(error.errno or errno.EIO, f"bind {local}") from None
 
     def _stream(self, sock: socket.socket, remote: Endpoint) -> OsStream:
-        return self._keep(OsStream(self.loop, self._watcher, sock, remote, self._forget))
+        make = PeekStream if sock.family != socket.AF_UNIX and kernel_peeks() else OsStream
+        return self._keep(make(self.loop, self._watcher, sock, remote, self._forget))
 
     def _keep(self, part: _Part) -> _Part:
         self._open[part] = None

@@ -3,7 +3,8 @@
 An `OsStream` reads what comes into a bounded buffer, and stops watching its descriptor while that is full, so the kernel's window
 closes and the peer feels it. What is offered goes straight to `send`: what the kernel does not take was not taken. `room` is
 therefore an estimate: nothing after the kernel has refused octets, until it says that it can take more; else half of the
-send buffer (the kernel counts its overhead into the other half) less what waits in it (SIOCOUTQ), and 4096 octets at least.
+send buffer (the kernel counts its overhead into the other half) less what waits in it (SIOCOUTQ), and 131,072 octets at least.
+The kernel is asked for it again when half of what it had said is used up.
 
 Errors come from SO_ERROR or from the call that met them. A reset that Linux reports as EPIPE, because the peer had finished before,
 is ECONNRESET here. Octets the peer sent before a reset can be read while the buffer has room for them.
@@ -31,7 +32,7 @@ __all__ = ["OsListener", "OsStream", "socket_endpoint"]
 
 _CAPACITY = 262_144  # octets that wait to be read
 _READ = 65_536  # octets asked of one recv
-_LEAST_ROOM = 4_096
+_LEAST_ROOM = 131_072  # two segments: TCP does not announce a window that grew by less than one, and would not ask again
 _ACCEPTS = 64  # connections taken before other callbacks have their turn
 _RETRY = 100 * MILLISECOND  # after the process ran out of descriptors or the kernel out of memory
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # accept(2)
@@ -55,6 +56,7 @@ class OsStream(BufferedStream):
         self._forget = forget
         self._blocked = False
         self._watched: int | None = None
+        self._room = self._room_measured = 0
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         watcher.expect()
 
@@ -73,9 +75,11 @@ class OsStream(BufferedStream):
     def room(self) -> int:
         if not self.connected or self._finished or self.error or self._blocked:
             return 0
-        size = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-        waiting: int = struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0]
-        return max(_LEAST_ROOM, size // 2 - waiting)
+        if self._room <= self._room_measured // 2:
+            size = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+            waiting: int = struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0]
+            self._room = self._room_measured = size // 2 - waiting
+        return max(_LEAST_ROOM, self._room)
 
     def _send(self, data: bytes | memoryview) -> int:
         try:
@@ -85,9 +89,11 @@ class OsStream(BufferedStream):
         except OSError as error:
             self._lose(error.errno or errno.EIO)
             return 0
+        self._room -= count
         self._watcher.expect()
         if count < len(data):
             self._blocked = True
+            self._room = 0
             self._watch()
         return count
 

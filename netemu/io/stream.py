@@ -59,11 +59,14 @@ class BufferedStream(ABC):
         return count
 
     def discard(self, count: int) -> None:
-        if not 0 <= count <= len(self._received):
-            raise LocalError(f"{self!r}: {count} octets cannot be discarded, {len(self._received)} are available")
+        if not 0 <= count <= self.available():
+            raise LocalError(f"{self!r}: {count} octets cannot be discarded, {self.available()} are available")
         if count:
-            del self._received[:count]
+            self._consume(count)
             self._made_room()
+
+    def _consume(self, count: int) -> None:
+        del self._received[:count]
 
     def offer(self, data: bytes | memoryview) -> int:
         if self._finished and not self.error:
@@ -83,7 +86,7 @@ class BufferedStream(ABC):
 
     def close(self) -> None:
         if not self.closed:
-            self._release(reset=bool(self._received))  # RFC 9293 3.10.4, RFC 1122 4.2.2.13: unread octets are lost, and that shows
+            self._release(reset=self.available() > 0)  # RFC 9293 3.10.4, RFC 1122 4.2.2.13: unread octets are lost, and that shows
             self._shut(errno.EBADF)
 
     def _shut(self, error: int) -> None:

@@ -103,7 +103,7 @@ class Pump:
         self._arm()
 
     def _send(self, now: int) -> None:
-        send = self.port.send
+        send = self.port.send_view
         if self._offloading is None:
             for frame in self.engine.transmit(now):
                 send(frame)

@@ -10,8 +10,9 @@ A frame is bytes with the destination address first and no frame check sequence.
 segmentation requests. A port says which of them its receiver takes (`offloads`, the bits of `netemu.net.offload`), and its peer
 may look before it sends. A request that the receiver does not take is done in software here, so a sender need not look.
 
-A receiver that never sends from inside its call may also be called at once, from inside of `send`, while nothing waits (`at_once`).
-It gets the sender's own memory, which the sender will use again: what it keeps it copies.
+A receiver that never sends from inside its call may offer to be called at once (`at_once`), with the sender's own memory, which the
+sender will use again: what it keeps it copies. `send_view` does that while nothing waits, and is for senders that come in short
+bursts; else the frame is copied and queued.
 """
 
 from __future__ import annotations
@@ -79,8 +80,15 @@ class Port:
         """What the peer's receiver takes; nothing without a peer."""
         return 0 if self.peer is None else self.peer.offloads
 
-    def send(self, frame: FrameView, header: VnetHeader | None = None) -> bool:
+    def send(self, frame: Frame, header: VnetHeader | None = None) -> bool:
         """Give `frame` to the peer. False: the peer is busy, the frame is queued (or dropped if the queue is full)."""
+        return self._send(frame, header, at_once=False)
+
+    def send_view(self, frame: FrameView, header: VnetHeader | None = None) -> bool:
+        """`send` for a frame in memory that will be used again."""
+        return self._send(frame, header, at_once=True)
+
+    def _send(self, frame: FrameView, header: VnetHeader | None, *, at_once: bool) -> bool:
         peer = self.peer
         if peer is None:
             self.counters["dropped-no-peer"] += 1
@@ -98,11 +106,11 @@ class Port:
             except WireError:
                 self.counters["dropped-offload"] += 1
                 return True
-            return [peer._take(piece, None) for piece in pieces][-1]
-        return peer._take(frame, header)
+            return [peer._take(piece, None, at_once=at_once) for piece in pieces][-1]
+        return peer._take(frame, header, at_once=at_once)
 
-    def _take(self, frame: FrameView, header: VnetHeader | None) -> bool:
-        if self._at_once is None or self._queue or self._blocked:
+    def _take(self, frame: FrameView, header: VnetHeader | None, *, at_once: bool) -> bool:
+        if not at_once or self._at_once is None or self._queue or self._blocked:
             return self._enqueue(bytes(frame), header)
         if self._at_once(frame, header):
             self.counters["received"] += 1

@@ -121,6 +121,11 @@ class NeighbourCache(Generic[Packet]):
         entry = self._entries.get(address)
         return entry.mac if entry else None
 
+    def reachable(self, address: IPv4Address, now: int) -> MacAddress | None:
+        """The MAC address of `address` if it is known and need not be asked about yet."""
+        entry = self._entries.get(address)
+        return entry.mac if entry is not None and now - entry.confirmed < REACHABLE_TIME else None
+
     def resolve(self, address: IPv4Address, source: IPv4Address, packet: Packet, now: int) -> MacAddress | None:
         """Where to send `packet` for the neighbour `address`; None: it is parked until `Resolved` or `Unresolved`.
 

@@ -56,6 +56,10 @@ class Lan:
         """One of the network's addresses."""
         return address in self._own
 
+    def reachable(self, address: IPv4Address, now: int) -> MacAddress | None:
+        """The MAC address of a guest if it is known and need not be asked about yet."""
+        return self._neighbours.reachable(address, now)
+
     def receive_arp(self, packet: Arp, now: int) -> None:
         """Learn and answer; a sender that is no host of this network is counted and ignored."""
         if packet.sender_ip not in self._options.net and packet.sender_ip != ANY_IPV4:

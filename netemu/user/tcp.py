@@ -17,7 +17,7 @@ what it would have learnt on a real network:
 Inwards there is no way but a forwarded port: `forward` opens a connection to the guest for a stream that the host accepted. Its
 peer is seen by the guest as it is, or as the gateway where it came over loopback.
 
-At most 1024 flows at a time, of which 128 may be half open; of those the oldest gives way. A full table refuses no old flow for
+At most 16,384 flows at a time, of which 128 may be half open; of those the oldest gives way. A full table refuses no old flow for
 a new one, except those in TIME-WAIT. A guest that is silent for two hours is probed (RFC 9293 3.8.4), and its flow ends if it
 is gone.
 """
@@ -26,18 +26,20 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
 from netemu.errors import HostError
 from netemu.net.clock import SECOND
+from netemu.net.port import FrameView
 from netemu.net.sockets import StreamSocket
 from netemu.stack.deadlines import Deadlines
 from netemu.stack.icmp import IcmpReport
 from netemu.stack.tcp import State, TcpConfig, TcpConnection, reply_to_unknown
 from netemu.stack.tcp.state import HANDSHAKE
 from netemu.user.dns import DNS_PORT
+from netemu.user.fastpath import SegmentWriter, flow_key, segment_of
 from netemu.user.flow import Flow
 from netemu.user.realm import Realm
 from netemu.user.side import Packet, Quotation
@@ -46,10 +48,11 @@ from netemu.wire.ipv4 import IPv4, Protocol
 from netemu.wire.ipv6 import IPv6
 from netemu.wire.tcp import ACK, RST, SYN, Tcp
 from netemu.wire.tcp import MINIMUM_HEADER_LENGTH as TCP_HEADER_LENGTH
+from netemu.wire.vnet_hdr import VnetHeader
 
 __all__ = ["TcpNat"]
 
-_FLOWS: Final = 1024
+_FLOWS: Final = 16_384
 _HALF_OPEN: Final = 128
 _KEEPALIVE_IDLE: Final = 7200 * SECOND  # RFC 9293 3.8.4: two hours at least
 
@@ -110,14 +113,16 @@ class TcpNat:
     guest's connection; it may raise `HostError`.
     """
 
-    def __init__(self, realm: Realm) -> None:
+    def __init__(self, realm: Realm, writer: SegmentWriter) -> None:
         self.servers: dict[Endpoint, Callable[[], StreamSocket]] = {}
         self._realm = realm
+        self._writer = writer
         self._configs = {
             family: TcpConfig(mss=realm.options.mtu - side.header_length - TCP_HEADER_LENGTH, keepalive_idle_ns=_KEEPALIVE_IDLE)
             for family, side in realm.sides.items()
         }
         self._flows: dict[_Key, _Flow] = {}
+        self._by_octets: dict[bytes, _Flow] = {}  # those of IPv4, by `flow_key`
         self._half_open: dict[_Flow, None] = {}  # the oldest first
         self._changed: dict[_Flow, None] = {}
         self._timers: Deadlines[_Flow] = Deadlines()
@@ -141,6 +146,16 @@ class TcpNat:
         else:
             self._realm.counters["tcp-unknown"] += 1
             self._refuse(key, segment, now)
+
+    def receive_fast(self, key: bytes, frame: FrameView, length: int, header: VnetHeader | None, now: int) -> bool:
+        """A frame that `is_plain` (`netemu.user.fastpath`) with this key; False if it is to go the long way."""
+        flow = self._by_octets.get(key)
+        segment = None if flow is None else segment_of(frame, length, header)
+        if flow is None or segment is None:
+            return False
+        flow.connection.receive(segment, now)
+        self._changed[flow] = None
+        return True
 
     def guest_unreachable(self, packet: IPv4 | IPv6, now: int) -> None:
         """A segment of ours found no guest."""
@@ -231,19 +246,26 @@ class TcpNat:
     def _add(self, key: _Key, stream: StreamSocket, asked: Quotation | None) -> _Flow:
         guest, remote = key
         octets = _Stream(stream)
+        config = self._configs[guest.address.version]
+        limit = self._writer.segment_limit if guest.address.version == 4 else None
+        if limit != config.segment_limit:
+            config = self._configs[guest.address.version] = replace(config, segment_limit=limit)
         connection = TcpConnection(
-            self._configs[guest.address.version],
+            config,
             remote,
             guest,
             octets,
             octets,
             self._realm.getrandbits(32),
             self._realm.getrandbits(32),
+            self._writer.payload,
         )
         return _Flow(key, stream, octets, connection, asked)
 
     def _begin(self, flow: _Flow) -> None:
         self._flows[flow.key] = flow
+        if flow.key[0].address.version == 4:
+            self._by_octets[flow_key(*flow.key)] = flow
         self._half_open[flow] = None
         self._changed[flow] = None
         flow.stream.on_change = lambda: self._stream_changed(flow)
@@ -255,6 +277,7 @@ class TcpNat:
     def _remove(self, flow: _Flow) -> None:
         """Forget a flow; the host's stream ends as the guest's connection did."""
         del self._flows[flow.key]
+        self._by_octets.pop(flow_key(*flow.key), None)
         self._half_open.pop(flow, None)
         self._changed.pop(flow, None)
         self._timers.set(flow, None)
@@ -266,20 +289,20 @@ class TcpNat:
 
     # Both directions
 
-    def transmit(self, now: int) -> Iterator[None]:
-        """Advance each flow that changed; the segments are with the LAN after each step."""
+    def transmit(self, now: int) -> Iterator[tuple[FrameView, VnetHeader | None] | None]:
+        """Advance each flow that changed: a frame, good until the next is asked for, or None when there are some with the LAN."""
         while self._changed:
             changed, self._changed = self._changed, {}
             for flow in changed:
                 if self._flows.get(flow.key) is flow:
-                    self._advance(flow, now)
-                    yield
+                    yield from self._advance(flow, now)
 
-    def _advance(self, flow: _Flow, now: int) -> None:
+    def _advance(self, flow: _Flow, now: int) -> Iterator[tuple[FrameView, VnetHeader | None] | None]:
         connection, stream = flow.connection, flow.stream
         if flow.asked is not None and connection.state is not State.CLOSED:
             if stream.error:
                 self._connect_failed(flow, flow.asked, now)
+                yield None
                 return
             if stream.connected:
                 flow.asked = None
@@ -289,8 +312,15 @@ class TcpNat:
                 self._realm.counters["tcp-host-reset"] += 1
                 connection.abort(now)
             connection.sink_ready(now)
-        for segment in connection.transmit(now):
-            self._send(flow.key, segment, now)
+        guest, remote = flow.key
+        short = guest.address.version == 4
+        for segment in connection.emit(now):
+            frame = (
+                self._writer.write(remote, guest, segment, connection.send_mss, now) if short and not segment.flags & SYN else None
+            )
+            if frame is None:
+                self._send(flow.key, segment, now)
+            yield frame
         if connection.state is State.CLOSED:
             self._remove(flow)
             return

@@ -167,7 +167,7 @@ def test_a_port_hears_when_its_peer_takes_something_else():
     assert told == [0, CSUM]
 
 
-def test_at_once_is_inside_send_while_nothing_waits():
+def test_at_once_is_inside_send_view_while_nothing_waits():
     loop, seen, willing = VirtualLoop(), [], [True]
 
     def take(frame, header):
@@ -178,17 +178,20 @@ def test_at_once_is_inside_send_while_nothing_waits():
     connect(a, b)
     b.attach(take, at_once=take)
     memory = bytearray(b"one")
-    assert a.send(memoryview(memory))
+    assert a.send_view(memoryview(memory))
+    assert seen == [b"one"]
+    assert a.send(b"other")
     assert seen == [b"one"]
     loop.run_for(0)
+    assert seen == [b"one", b"other"]
     willing[0] = False
     memory[:] = b"two"
-    assert not a.send(memoryview(memory))
+    assert not a.send_view(memoryview(memory))
     memory[:] = b"six"
-    assert not a.send(b"three")
+    assert not a.send_view(b"three")
     seen.clear()
     willing[0] = True
     b.flush()
     loop.run_for(0)
     assert seen == [b"two", b"three"]
-    assert b.counters["received"] == 3
+    assert b.counters["received"] == 4

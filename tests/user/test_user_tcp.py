@@ -288,7 +288,8 @@ def test_half_open_connections_are_bounded() -> None:
     assert sum(isinstance(stream, SimStream) for stream in lab.host.tcp_ports) == 128  # the host's sockets went with them
 
 
-def test_the_table_is_bounded_and_only_time_wait_gives_way() -> None:
+def test_the_table_is_bounded_and_only_time_wait_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netemu.user.tcp._FLOWS", 1024)
     lab = Lab()
     lab.arp(ArpOperation.REQUEST, GATEWAY)
     lab.take()

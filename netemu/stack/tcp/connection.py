@@ -45,6 +45,8 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from netemu.errors import LocalError
@@ -65,7 +67,8 @@ _AFTER_FIN_SENT: Final = {State.ESTABLISHED: State.FIN_WAIT_1, State.CLOSE_WAIT:
 class TcpConnection:
     """One end of a connection, in CLOSED until `open_active` or `open_passive` is called, once.
 
-    `initial_sequence` (RFC 6528) and `timestamp_offset` (RFC 7323 5.4), 32 bits each, are chosen by the caller.
+    `initial_sequence` (RFC 6528) and `timestamp_offset` (RFC 7323 5.4), 32 bits each, are chosen by the caller. `scratch` is memory
+    for the payload of one segment that is sent, perhaps shared by many connections: see `emit`.
     """
 
     def __init__(
@@ -77,11 +80,12 @@ class TcpConnection:
         sink: Sink,
         initial_sequence: int,
         timestamp_offset: int = 0,
+        scratch: memoryview | None = None,
     ) -> None:
         self.config = config
         self.local = local
         self.remote = remote
-        self._tcb = Tcb(config, local, remote, source, sink, initial_sequence, timestamp_offset)
+        self._tcb = Tcb(config, local, remote, source, sink, initial_sequence, timestamp_offset, scratch)
 
     def __repr__(self) -> str:
         return f"<TcpConnection {self.local} {self.remote} {self.state.value}>"
@@ -261,22 +265,34 @@ class TcpConnection:
 
     def transmit(self, now: int) -> list[Tcp]:
         """Every segment that may be sent now, in order."""
+        return [segment if type(segment.payload) is bytes else _own(segment) for segment in self.emit(now)]
+
+    def emit(self, now: int) -> Iterator[Tcp]:
+        """The same one by one: the payload of each lies in the scratch memory, if there is one, until the next is asked for.
+
+        Ask for all of them before anything else is done to the connection.
+        """
         tcb = self._tcb
         segments, tcb.outbox = tcb.outbox, []
+        yield from segments
         if tcb.syn_due:
-            segments.append(tcb.syn(now))
-        if self.state in SENDS:
-            self._transmit_stream(segments, now)
+            yield tcb.syn(now)
+        if tcb.state in SENDS:
+            yield from self._emit_stream(now)
         if tcb.receiver.ack_now:
-            segments.append(tcb.acknowledgment(now))
-        return segments
+            yield tcb.acknowledgment(now)
 
-    def _transmit_stream(self, segments: list[Tcp], now: int) -> None:
+    def _emit_stream(self, now: int) -> Iterator[Tcp]:
         tcb = self._tcb
         options, reserve = tcb.options(now)
         while chunk := tcb.sender.next_chunk(now, reserve):
             flags = ACK | (PSH if chunk.push and chunk.payload else 0) | (FIN if chunk.fin else 0)
-            segments.append(tcb.segment(chunk.sequence, flags, now, chunk.payload, options))
+            yield tcb.segment(chunk.sequence, flags, now, chunk.payload, options)
         if tcb.sender.fin_sent and self.state in _AFTER_FIN_SENT:
             tcb.state = _AFTER_FIN_SENT[self.state]
         tcb.sender.set_timers(now)
+
+
+def _own(segment: Tcp) -> Tcp:
+    """The segment with a copy of its payload."""
+    return replace(segment, payload=bytes(segment.payload))

@@ -30,10 +30,13 @@ __all__ = ["Chunk", "Recovery", "Sender"]
 
 
 class Chunk(NamedTuple):
-    """Octets to put into one segment: where they begin (a whole number), and whether the stream ends with them."""
+    """Octets to put into one segment: where they begin (a whole number), and whether the stream ends with them.
+
+    `payload` is a view of the connection's scratch memory if it was given any, and good until the next chunk is asked for.
+    """
 
     sequence: int
-    payload: bytes
+    payload: bytes | memoryview
     push: bool
     fin: bool
 
@@ -49,11 +52,19 @@ class Recovery(Enum):
 class Sender:
     """The variables of RFC 9293 3.3.1 that send. Sequence numbers are whole numbers, times nanoseconds."""
 
-    def __init__(self, config: TcpConfig, source: Source, initial_sequence: int, counters: Counter[str]) -> None:
+    def __init__(
+        self,
+        config: TcpConfig,
+        source: Source,
+        initial_sequence: int,
+        counters: Counter[str],
+        scratch: memoryview | None = None,
+    ) -> None:
         self._config = config
         self._source = source
         self._counters = counters
-        self._scratch = memoryview(bytearray())
+        self._scratch = memoryview(bytearray()) if scratch is None else scratch
+        self._lends = scratch is not None
         self._sack = False
         self._data = initial_sequence + 1  # the sequence number of the source's offset 0
         self._fin: int | None = None  # that of our FIN, once the end of the stream is known
@@ -236,7 +247,8 @@ class Sender:
         last = fin is not None and reached == fin and end > fin
         if not size and not last:
             return None
-        return Chunk(start, bytes(self._scratch[:size]), push=reached == self._stream_end(), fin=last)
+        payload = self._scratch[:size]
+        return Chunk(start, payload if self._lends else bytes(payload), push=reached == self._stream_end(), fin=last)
 
     def _stream_end(self) -> int:
         """The number after the last octet that there is now; fixed from the moment the end of the stream is known."""

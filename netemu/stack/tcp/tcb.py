@@ -7,7 +7,7 @@ has all that goes into them.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final
+from typing import Final, cast
 
 from netemu.stack.tcp.buffers import Sink, Source
 from netemu.stack.tcp.config import TcpConfig
@@ -43,6 +43,7 @@ class Tcb:
         sink: Sink,
         initial_sequence: int,
         timestamp_offset: int,
+        scratch: memoryview | None,
     ) -> None:
         self.config = config
         self.local = local
@@ -50,7 +51,7 @@ class Tcb:
         self.state = State.CLOSED
         self.error = 0
         self.counters: Counter[str] = Counter()
-        self.sender = Sender(config, source, wrap(initial_sequence), self.counters)
+        self.sender = Sender(config, source, wrap(initial_sequence), self.counters, scratch)
         self.receiver = Receiver(config, sink, self.counters)
         self.agreement = Agreement(config.mss, 0, 0, sack=False, timestamps=False)
         self.opened_at: int | None = None
@@ -81,7 +82,9 @@ class Tcb:
             options=offer(self.config, self._peer_options, (self._timestamp(now), self.receiver.recent)),
         )
 
-    def segment(self, sequence: int, flags: int, now: int, payload: bytes = b"", options: TcpOptions | None = None) -> Tcp:
+    def segment(
+        self, sequence: int, flags: int, now: int, payload: bytes | memoryview = b"", options: TcpOptions | None = None
+    ) -> Tcp:
         """Any other segment: it carries the acknowledgment and the window. `sequence` is a whole number."""
         return Tcp(
             self.local.port,
@@ -90,7 +93,7 @@ class Tcb:
             wrap(self.receiver.nxt),
             flags,
             self.receiver.window(),
-            payload,
+            cast("bytes", payload),  # a view serves wherever octets are only read
             0,
             self.options(now)[0] if options is None else options,
         )
