@@ -35,6 +35,8 @@ _USER_NETWORK: Final = frozenset(
     }
 )
 
+_IPV6: Final = frozenset({"dhcp6.server", "ipv6"})
+
 _GUESTS: Final = {
     "inproc": _SOCKETS | {"frames", "virtual-clock"},
     "netns": _SOCKETS | {"run"},
@@ -53,7 +55,7 @@ def register_guests(registry: GuestRegistry) -> None:
 
 
 def register_backends(registry: BackendRegistry) -> None:
-    registry.register("netemu", _netemu_backend, capabilities=_USER_NETWORK)
+    registry.register("netemu", _netemu_backend, capabilities=_USER_NETWORK | _IPV6)
     registry.register("libslirp", _libslirp_backend, capabilities=_USER_NETWORK, probe=partial(_probe, "libslirp"))
 
 

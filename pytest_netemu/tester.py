@@ -28,11 +28,16 @@ from netemu.wire.address import BROADCAST_MAC, ZERO_MAC, MacAddress
 from netemu.wire.arp import Arp, ArpOperation
 from netemu.wire.describe import summarize
 from netemu.wire.dhcpv4 import BOOTREQUEST, CLIENT_PORT, SERVER_PORT, DhcpMessageType, DhcpOption, Dhcpv4
+from netemu.wire.dhcpv6 import SERVER_PORT as DHCPV6_SERVER_PORT
+from netemu.wire.dhcpv6 import Dhcpv6
 from netemu.wire.dns import DnsMessage
 from netemu.wire.errors import WireError
 from netemu.wire.ether import Ethernet, EtherType
 from netemu.wire.icmpv4 import Icmpv4
+from netemu.wire.icmpv6 import Icmpv6
 from netemu.wire.ipv4 import IPv4, Protocol
+from netemu.wire.ipv6 import IPv6, NextHeader
+from netemu.wire.ndisc import NeighbourAdvertisement, NeighbourSolicitation, RouterAdvertisement, parse_ndisc
 from netemu.wire.tcp import Tcp
 from netemu.wire.udp import Udp
 from netemu.wire.vnet_hdr import VnetHeader
@@ -47,7 +52,23 @@ _DNS_PORT: Final = 53
 _TESTER_MAC: Final = MacAddress("52:54:00:7e:57:01")
 _SHOWN: Final = 12  # frames that a failing expectation lists
 
-Layer = TypeVar("Layer", Ethernet, Arp, IPv4, Icmpv4, Udp, Tcp, Dhcpv4, DnsMessage)
+Layer = TypeVar(
+    "Layer",
+    Ethernet,
+    Arp,
+    IPv4,
+    Icmpv4,
+    IPv6,
+    Icmpv6,
+    RouterAdvertisement,
+    NeighbourSolicitation,
+    NeighbourAdvertisement,
+    Udp,
+    Tcp,
+    Dhcpv4,
+    Dhcpv6,
+    DnsMessage,
+)
 
 
 class IpFields(TypedDict, total=False):
@@ -102,6 +123,10 @@ def _read_ethernet(frame: bytes, layers: dict[type, object]) -> None:
         layers[IPv4] = ip = IPv4.parse(ethernet.payload)
         if not ip.is_fragment:
             _read_transport(ip, layers)
+    elif ethernet.ethertype == EtherType.IPV6:
+        layers[IPv6] = packet = IPv6.parse(ethernet.payload)
+        if not packet.is_fragment:
+            _read_transport6(packet, layers)
 
 
 def _read_transport(ip: IPv4, layers: dict[type, object]) -> None:
@@ -113,6 +138,21 @@ def _read_transport(ip: IPv4, layers: dict[type, object]) -> None:
         layers[Udp] = udp = Udp.parse(ip.payload, ip.source, ip.destination)
         if {udp.source_port, udp.destination_port} == {SERVER_PORT, CLIENT_PORT}:
             layers[Dhcpv4] = Dhcpv4.parse(udp.payload)
+        elif udp.source_port == _DNS_PORT:
+            layers[DnsMessage] = DnsMessage.parse(udp.payload)
+
+
+def _read_transport6(ip: IPv6, layers: dict[type, object]) -> None:
+    if ip.next_header == NextHeader.ICMPV6:
+        layers[Icmpv6] = message = Icmpv6.parse(ip.payload, ip.source, ip.destination)
+        if (discovery := parse_ndisc(message)) is not None:
+            layers[type(discovery)] = discovery
+    elif ip.next_header == NextHeader.TCP:
+        layers[Tcp] = Tcp.parse(ip.payload, ip.source, ip.destination)
+    elif ip.next_header == NextHeader.UDP:
+        layers[Udp] = udp = Udp.parse(ip.payload, ip.source, ip.destination)
+        if udp.source_port == DHCPV6_SERVER_PORT:
+            layers[Dhcpv6] = Dhcpv6.parse(udp.payload)
         elif udp.source_port == _DNS_PORT:
             layers[DnsMessage] = DnsMessage.parse(udp.payload)
 

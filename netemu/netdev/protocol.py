@@ -6,7 +6,7 @@ other answer to the same `UserBackend`, so that one suite judges them all by cap
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Protocol
 
 from netemu.io.host import Host
@@ -19,8 +19,10 @@ BACKEND_CAPABILITIES = {
     "arp": "answers ARP for its own addresses",
     "dhcp4.server": "leases addresses",
     "dns.forward": "forwards DNS questions to the host's resolver",
+    "dhcp6.server": "leases IPv6 addresses and tells parameters",
     "icmp.echo": "answers pings to its gateway",
     "icmp.forward": "carries pings beyond the gateway over ping sockets",
+    "ipv6": "is a router in IPv6, with UDP, TCP and echo through it",
     "nat.tcp": "carries the guest's TCP connections to the host",
     "nat.udp": "carries the guest's UDP datagrams to the host",
     "hostfwd.tcp": "forwards host TCP ports to the guest",
@@ -47,13 +49,19 @@ class Backend(Protocol):
 
 
 class UserBackend(Backend, Protocol):
-    """A user-mode network. Addresses have QEMU's names: `net`, `gateway` (option host=), `dns`, `dhcpstart`."""
+    """A user-mode network. Addresses have QEMU's names: `net`, `gateway` (option host=), `dns`, `dhcpstart`.
+
+    `net6`, `gateway6` and `dns6` are those of IPv6; without the capability `ipv6` they are only names.
+    """
 
     host: Host
     net: IPv4Network
     gateway: IPv4Address
     dns: IPv4Address
     dhcpstart: IPv4Address
+    net6: IPv6Network
+    gateway6: IPv6Address
+    dns6: IPv6Address
 
     @property
     def forwards(self) -> tuple[Forward, ...]: ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 from netemu.io.files import Folder
 from netemu.io.host import Host
@@ -40,6 +40,9 @@ class UserNetdev:
         self.gateway = options.host
         self.dns = options.dns
         self.dhcpstart = options.dhcpstart
+        self.net6 = options.ipv6_net
+        self.gateway6 = options.ipv6_host
+        self.dns6 = options.ipv6_dns
         self.port = Port(loop, id)
         self._folder = None if options.tftp is None else Folder(options.tftp)
         try:
@@ -70,6 +73,12 @@ class UserNetdev:
         """The DHCP server's records."""
         with self._loop:
             return self.network.leases
+
+    @property
+    def leases6(self) -> tuple[Lease[IPv6Address], ...]:
+        """The DHCPv6 server's records."""
+        with self._loop:
+            return self.network.leases6
 
     @property
     def counters(self) -> Counter[str]:

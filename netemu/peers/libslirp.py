@@ -89,6 +89,7 @@ class LibslirpBackend:
         self.id = id
         self.version = version()
         self.net, self.gateway, self.dns, self.dhcpstart = options.net, options.host, options.dns, options.dhcpstart
+        self.net6, self.gateway6, self.dns6 = options.ipv6_net, options.ipv6_host, options.ipv6_dns
         self.forwards: tuple[Forward, ...] = ()
         self.counters: Counter[str] = Counter()
         self._loop = loop

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mutants_dhcp import DHCP_CLIENT, DHCP_SERVER
 from mutants_ip import ARP, FRAGMENTS, ICMP, IPV4, UDP
+from mutants_ipv6 import DHCP6_SERVER, DISCOVERY6, IPV6
 from mutants_services import FORWARDS, NAMES, OPTIONS, PING
 from mutants_tcp import TCP_CLOSE, TCP_DATA, TCP_HANDSHAKE
 from mutants_tftp import TFTP
@@ -24,4 +25,7 @@ MUTANTS = (
     *PING,
     *OPTIONS,
     *TFTP,
+    *DISCOVERY6,
+    *IPV6,
+    *DHCP6_SERVER,
 )

@@ -1,0 +1,73 @@
+"""Neighbour and router discovery of a user-mode network (RFC 4861)."""
+
+from __future__ import annotations
+
+import pytest
+
+from netemu.wire.ipv6 import ALL_NODES, IPv6
+from netemu.wire.ndisc import NeighbourAdvertisement, RouterAdvertisement
+from pytest_netemu.suites import judges
+from pytest_netemu.tester import Tester
+from pytest_netemu.tester6 import ANY6, Tester6
+
+pytestmark = pytest.mark.netemu_requires("ipv6")
+
+_BETWEEN = 3.0  # seconds: MIN_DELAY_BETWEEN_RAS (RFC 4861 10)
+_DELAY = 0.5  # seconds: MAX_RA_DELAY_TIME
+
+
+@judges("rfc4861/7.2.4/01")
+@pytest.mark.parametrize("which", ["gateway6", "dns6"])
+def test_a_solicitation_is_answered_to_who_asked(netemu_tester: Tester, which: str) -> None:
+    tester = Tester6(netemu_tester)
+    target = getattr(netemu_tester.backend, which)
+    tester.solicit(target)
+    answer = netemu_tester.expect(NeighbourAdvertisement, target=target)
+    assert answer[IPv6].destination == tester.link_local
+    assert answer[NeighbourAdvertisement].solicited
+
+
+@judges("rfc4861/7.2.4/02")
+def test_who_has_no_address_yet_is_answered_through_all_nodes(netemu_tester: Tester) -> None:
+    tester = Tester6(netemu_tester)
+    tester.solicit(tester.gateway, source=ANY6)
+    answer = netemu_tester.expect(NeighbourAdvertisement, target=tester.gateway)
+    assert answer[IPv6].destination == ALL_NODES
+    assert not answer[NeighbourAdvertisement].solicited
+
+
+@judges("rfc4861/7.1.1/01")
+def test_a_solicitation_that_was_forwarded_is_discarded(netemu_tester: Tester) -> None:
+    tester = Tester6(netemu_tester)
+    tester.solicit(tester.gateway, hop_limit=254)
+    netemu_tester.silence(NeighbourAdvertisement)
+
+
+@judges("rfc4861/6.1.1/01")
+def test_a_router_solicitation_that_was_forwarded_is_discarded(netemu_tester: Tester) -> None:
+    tester = Tester6(netemu_tester)
+    tester.solicit_router()  # and so the first advertisements of all are over before the one that counts
+    netemu_tester.expect(RouterAdvertisement)
+    netemu_tester.run_for(_BETWEEN)
+    tester.solicit_router(hop_limit=254)
+    netemu_tester.silence(RouterAdvertisement, within=_DELAY)
+
+
+@judges("rfc4861/6.2.6/01")
+def test_a_router_answers_within_half_a_second(netemu_tester: Tester) -> None:
+    tester = Tester6(netemu_tester)
+    tester.solicit_router()
+    netemu_tester.expect(RouterAdvertisement, within=_DELAY)
+
+
+@judges("rfc4861/6.2.6/02")
+def test_advertisements_for_all_are_rare(netemu_tester: Tester) -> None:
+    tester = Tester6(netemu_tester)
+    tester.solicit_router()
+    first = netemu_tester.expect(RouterAdvertisement)
+    if first[IPv6].destination != ALL_NODES:
+        return  # one for each who asks has no such limit
+    for _ in range(5):
+        tester.solicit_router()
+    again = netemu_tester.expect(RouterAdvertisement, within=_BETWEEN + 2 * _DELAY)
+    assert again.time - first.time >= _BETWEEN * 1e9

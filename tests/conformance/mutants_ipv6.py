@@ -1,0 +1,105 @@
+"""Mutants of IPv6: neighbour discovery, advertisements, echo, errors, fragments and DHCPv6."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from ipaddress import IPv6Address
+from typing import Any
+
+from mutant_parts import HOUR, patched
+from mutation import Mutant, Rewrite, drop
+
+import netemu.stack.fragments as fragments
+import netemu.user.lan6 as lan6
+import netemu.user.ra as ra
+import netemu.user.side as side
+from netemu.user.dhcpv6 import Dhcpv6Server
+from netemu.wire.dhcpv6 import Dhcpv6, Dhcpv6Option
+from netemu.wire.ether import Ethernet
+from netemu.wire.icmpv6 import Icmpv6, Icmpv6Type
+from netemu.wire.ipv6 import ALL_NODES, IPv6, NextHeader
+from netemu.wire.ndisc import NeighbourAdvertisement
+from netemu.wire.udp import Udp
+from pytest_netemu.tester import Packet
+
+GATEWAY, DNS = IPv6Address("fec0::2"), IPv6Address("fec0::3")
+
+
+def kind(*types: int) -> Callable[[Icmpv6], bool]:
+    return lambda message: message.type in types
+
+
+def change6(layer: type, condition: Callable[[Packet], bool], **fields: Callable[[Any], object]) -> Rewrite:
+    """Frames with `layer` that meet the condition get other fields in it, and right checksums."""
+
+    def rewrite(packet: Packet) -> Iterable[bytes]:
+        if layer not in packet or not condition(packet):
+            return [packet.frame]
+        old: Any = packet.layers[layer]
+        new = replace(old, **{name: value(old) for name, value in fields.items()})
+        ip = new if layer is IPv6 else packet[IPv6]
+        return [replace(packet[Ethernet], payload=replace(ip, payload=_payload(packet, ip, new)).pack()).pack()]
+
+    return rewrite
+
+
+def _payload(packet: Packet, ip: IPv6, new: Any) -> bytes:
+    ends = ip.source, ip.destination
+    if isinstance(new, NeighbourAdvertisement):
+        return new.icmpv6().pack(*ends)
+    if isinstance(new, Dhcpv6):
+        return replace(packet[Udp], payload=new.pack()).pack(*ends)
+    return (new if isinstance(new, Icmpv6) else packet[Icmpv6]).pack(*ends)
+
+
+def always(packet: Packet) -> bool:
+    del packet
+    return True
+
+
+def to_all(packet: Packet) -> bool:
+    return packet[IPv6].destination == ALL_NODES
+
+
+def echo_from(address: IPv6Address) -> Callable[[Packet], bool]:
+    return lambda packet: Icmpv6 in packet and packet[Icmpv6].type == Icmpv6Type.ECHO_REPLY and packet[IPv6].source == address
+
+
+def any_checksum(packet: Packet) -> Iterable[bytes]:
+    """A UDP datagram whose checksum is wrong has a right one."""
+    if IPv6 not in packet or packet[IPv6].next_header != NextHeader.UDP or Udp in packet:
+        return [packet.frame]
+    ip = packet[IPv6]
+    datagram = Udp.parse(ip.payload).pack(ip.source, ip.destination)
+    return [replace(packet[Ethernet], payload=replace(ip, payload=datagram).pack()).pack()]
+
+
+def without_server(message: Dhcpv6) -> object:
+    return tuple((code, value) for code, value in message.options if code != Dhcpv6Option.SERVERID)
+
+
+DISCOVERY6 = (
+    Mutant("nd_never_solicited", ("rfc4861/7.2.4/01",), out=change6(NeighbourAdvertisement, always, solicited=lambda _: False)),
+    Mutant("nd_solicited_by_nobody", ("rfc4861/7.2.4/02",), out=change6(NeighbourAdvertisement, to_all, solicited=lambda _: True)),
+    Mutant("nd_from_afar", ("rfc4861/7.1.1/01", "rfc4861/6.1.1/01"), patch=patched(lan6, "check_packet", lambda *_: None)),
+    Mutant("ra_when_it_likes", ("rfc4861/6.2.6/01",), patch=patched(ra.RouterAdvertiser, "solicited", ra.RouterAdvertiser.start)),
+    Mutant("ra_for_each_who_asks", ("rfc4861/6.2.6/02",), patch=patched(ra, "_MIN_DELAY_BETWEEN", 0)),
+)
+
+IPV6 = (
+    Mutant("echo6_silent", ("rfc4443/4.2/01",), out=drop(Icmpv6, kind(Icmpv6Type.ECHO_REPLY))),
+    Mutant("echo6_cut", ("rfc4443/4.2/02",), out=change6(Icmpv6, echo_from(GATEWAY), payload=lambda message: message.payload[:-1])),
+    Mutant("echo6_from_the_gateway", ("rfc4443/4.2/03",), out=change6(IPv6, echo_from(DNS), source=lambda _: GATEWAY)),
+    Mutant("port6_closed_in_silence", ("rfc4443/3.1/01",), out=drop(Icmpv6, kind(Icmpv6Type.DESTINATION_UNREACHABLE))),
+    Mutant("error6_quotes_little", ("rfc4443/2.4/01",), patch=patched(side, "_QUOTED6", 100)),
+    Mutant("hop_limit_ends_in_silence", ("rfc4443/3.3/01",), out=drop(Icmpv6, kind(Icmpv6Type.TIME_EXCEEDED))),
+    Mutant("next_header_unknown_in_silence", ("rfc8200/4/01",), out=drop(Icmpv6, kind(Icmpv6Type.PARAMETER_PROBLEM))),
+    Mutant("fragments6_kept_for_an_hour", ("rfc8200/4.5/01",), patch=patched(fragments, "REASSEMBLY_TIMEOUT", HOUR)),
+    Mutant("udp6_checksum_ignored", ("rfc8200/8.1/01",), into=any_checksum),
+)
+
+DHCP6_SERVER = (
+    Mutant("dhcp6_server_unnamed", ("rfc8415/18.3/01",), out=change6(Dhcpv6, always, options=without_server)),
+    Mutant("dhcp6_discards_nothing", ("rfc8415/16.2/01",), patch=patched(Dhcpv6Server, "_discarded", lambda *_, **__: None)),
+)
