@@ -166,7 +166,7 @@ def test_a_packet_whose_rest_never_comes_is_told(wire):
     wire.give(first)
     wire.now += 60 * SECOND
     wire.stack.expire(wire.now)
-    assert error_in(wire.sent()[0])[:2] == (Icmpv6Type.TIME_EXCEEDED, 1)
+    assert error_in(wire.sent()[-1])[:2] == (Icmpv6Type.TIME_EXCEEDED, 1)
 
 
 @pytest.mark.parametrize(
