@@ -131,7 +131,7 @@ class Bound6:
 
 @dataclass(frozen=True, slots=True)
 class Lost6:
-    """Stop using this lease: `reason` is `expired`, `refused`, `declined` or `released`."""
+    """Stop using this lease: `reason` is `expired`, `refused`, `declined`, `released` or `restarted`."""
 
     lease: Lease6
     reason: str
@@ -167,11 +167,13 @@ class Dhcp6Client:
     # What the owner tells.
 
     def start(self, now: int) -> None:
-        """Ask for an address."""
+        """Ask for an address; a lease in use is dropped."""
+        self._lose("restarted")
         self._enter(_S.SOLICITING, now)
 
     def inform(self, now: int) -> None:
-        """Ask for parameters alone."""
+        """Ask for parameters alone; a lease in use is dropped."""
+        self._lose("restarted")
         self._enter(_S.INFORMING, now)
 
     def release(self, now: int) -> None:

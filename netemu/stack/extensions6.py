@@ -30,7 +30,7 @@ _FRONT: Final = 2  # octets of an extension header before its data
 class HeaderProblem:
     """The packet is discarded. `code` and `pointer` are those of the parameter problem to send; `silent`: send none."""
 
-    code: int
+    code: Icmpv6ParameterProblemCode
     pointer: int
     silent: bool = False
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final, cast
 
 from netemu.errors import HostError, LocalError, NetemuTimeoutError
@@ -10,12 +10,13 @@ from netemu.guest.protocol import Guest
 from netemu.io.host import Host
 from netemu.net.sockets import DEFAULT_TIMEOUT
 from netemu.netdev.protocol import Forward, UserBackend
+from netemu.wire.address import Family, IPAddress
 from pytest_netemu.asserts.failure import failure
 from pytest_netemu.evidence import current
 
 __all__ = ["assert_hostfwd"]
 
-_LOOPBACK: Final = IPv4Address("127.0.0.1")
+_LOOPBACK: Final[dict[Family, IPAddress]] = {4: IPv4Address("127.0.0.1"), 6: IPv6Address("::1")}
 _TO_GUEST: Final = bytes(range(256)) * 4  # 1,024 octets, more than any header and less than any MTU
 _TO_HOST: Final = _TO_GUEST[::-1]
 
@@ -82,10 +83,10 @@ def _udp(forward: Forward, guest: Guest, host: Host, timeout: float) -> str:
     return ""
 
 
-def _reachable(forward: Forward) -> IPv4Address:
+def _reachable(forward: Forward) -> IPAddress:
     """Where to connect: a forward on all of the host's addresses is reached on its loopback."""
     address = forward.host.address
-    return _LOOPBACK if address.is_unspecified else address
+    return _LOOPBACK[address.version] if address.is_unspecified else address
 
 
 def _host_of(forward: Forward) -> Host:

@@ -8,13 +8,13 @@ from types import EllipsisType
 from typing import TypeAlias
 
 from netemu.guest.protocol import Lease
-from netemu.net.sockets import Address
 from pytest_netemu.asserts.failure import failure, last_of_layer
 
 __all__ = ["assert_dhcp_lease"]
 
-_OneAddress: TypeAlias = Address | EllipsisType | None
-_Addresses: TypeAlias = Address | Iterable[Address] | EllipsisType
+_Address: TypeAlias = str | IPv4Address  # DHCP leases IPv4 addresses
+_OneAddress: TypeAlias = _Address | EllipsisType | None
+_Addresses: TypeAlias = _Address | Iterable[_Address] | EllipsisType
 _Number: TypeAlias = int | EllipsisType | None
 _Text: TypeAlias = str | EllipsisType | None
 
@@ -22,7 +22,7 @@ _Text: TypeAlias = str | EllipsisType | None
 def assert_dhcp_lease(
     lease: Lease,
     *,
-    address: Address | EllipsisType = ...,
+    address: _Address | EllipsisType = ...,
     prefix_length: int | EllipsisType = ...,
     server: _OneAddress = ...,
     router: _OneAddress = ...,

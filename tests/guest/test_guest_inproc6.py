@@ -523,3 +523,11 @@ def test_a_guest_that_is_closed_says_nothing_more(router):
     router.loop.run_for(1000 * SECOND)
     assert len(router.seen) == count
     assert router.guest.ipv6_addresses == ()
+
+
+def test_a_second_lease_takes_the_place_of_the_first(router):
+    serve_dhcp6(router)
+    router.guest.dhcp6()
+    assert router.guest.dhcp6().address == LEASED
+    assert router.guest.dhcp6(stateless=True).address is None
+    assert router.guest.ipv6_addresses == (LINK_LOCAL_A,)
