@@ -6,7 +6,7 @@ and then is for one of the network's own, or to be forwarded: with a hop limit t
 that is not bound to the link.
 
 Packets end here and go on through the host's sockets, so extension headers are not carried over. What RFC 8200 has a node say about
-the ones it cannot take (4.2, 4.4) is in `netemu.user.extensions6`.
+the ones it cannot take (4.2, 4.4) is in `netemu.stack.extensions6`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from netemu.stack.extensions6 import problem_with
 from netemu.stack.fragments6 import BadFragmentError, Reassembler6
+from netemu.stack.icmp import IcmpReport
+from netemu.stack.icmp6 import report6
 from netemu.user.dhcpv6 import Dhcpv6Server
-from netemu.user.extensions6 import find_problem
 from netemu.user.icmp import EchoService
 from netemu.user.lan6 import Lan6
 from netemu.user.options import UserOptions
@@ -39,7 +41,7 @@ __all__ = ["Router6"]
 
 
 class Router6:
-    """`services` has, by protocol, who takes the guests' packets; `mac` is the network's own."""
+    """`services` has, by protocol, who takes the guests' packets; `reported` takes their errors about TCP."""
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class Router6:
         side: Side6,
         echo: EchoService,
         services: Mapping[int, Callable[[Packet, int], None]],
+        reported: Callable[[IcmpReport, int], bool],
         counters: Counter[str],
     ) -> None:
         self.dhcp = Dhcpv6Server(options, lan.mac, counters)
@@ -55,6 +58,7 @@ class Router6:
         self._lan = lan
         self._side = side
         self._echo = echo
+        self._reported = reported
         self._services = {**services, NextHeader.ICMPV6: self._receive_icmp, NextHeader.NO_NEXT_HEADER: self._receive_nothing}
         self._counters = counters
         self._reassembler = Reassembler6()
@@ -101,11 +105,11 @@ class Router6:
             return None
 
     def _is_understood(self, packet: IPv6, now: int) -> bool:
-        problem = find_problem(packet)
+        problem = problem_with(packet)
         if problem is None:
             return True
         self._counters["extension-refused"] += 1
-        if problem.told:
+        if not problem.silent:
             self._side.parameter_problem(Quotation.of(_datagram(packet)), problem.code, problem.pointer, now)
         return False
 
@@ -156,14 +160,18 @@ class Router6:
             service(packet, now)
 
     def _receive_icmp(self, packet: Packet, now: int) -> None:
-        """Echo requests; the host's sockets carry no other message."""
+        """Echo requests, and errors about our TCP segments (a guest that rejects a forward); the host's sockets carry no others."""
         if not isinstance(packet, Datagram6):
             return
         message = Icmpv6.parse(packet.payload, packet.source, packet.destination)
         if message.type == Icmpv6Type.ECHO_REQUEST:
             self._echo.receive(packet, message, now)
-        else:
+        elif not (message.is_error and self._is_about_tcp(report6(message, packet.source), now)):
             self._counters["icmp-ignored"] += 1
+
+    def _is_about_tcp(self, report: IcmpReport, now: int) -> bool:
+        from_guest = report.reporter == report.destination  # nobody else stands between us and it
+        return from_guest and report.protocol == NextHeader.TCP and self._reported(report, now)
 
     def _receive_nothing(self, packet: Packet, now: int) -> None:
         """Nothing follows the last header (RFC 8200 4.7)."""

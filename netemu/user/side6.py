@@ -12,10 +12,11 @@ from collections import Counter
 from ipaddress import IPv6Address
 from typing import Final, cast
 
+from netemu.stack.icmp6 import error_about6
 from netemu.user.lan6 import Lan6
 from netemu.user.options import UserOptions
 from netemu.user.options6 import link_local
-from netemu.user.side import Quotation, Side
+from netemu.user.side import Datagram6, Quotation, Side
 from netemu.wire.address import IPAddress
 from netemu.wire.icmpv6 import Icmpv6, Icmpv6Type
 from netemu.wire.icmpv6 import Icmpv6ParameterProblemCode as ParameterProblemCode
@@ -81,7 +82,7 @@ class Side6(Side):
                 source = quotation.head.destination  # only a host knows its ports
             self.error(quotation, Icmpv6.unreachable(code, quotation.octets), now, source)
 
-    def parameter_problem(self, quotation: Quotation, code: ParameterProblemCode, pointer: int, now: int) -> None:
+    def parameter_problem(self, quotation: Quotation, code: int, pointer: int, now: int) -> None:
         """The octet at `pointer` of a guest's packet is wrong, or not understood (RFC 4443 3.4)."""
         self.error(quotation, Icmpv6.parameter_problem(code, pointer, quotation.octets), now)
 
@@ -91,13 +92,12 @@ class Side6(Side):
 
     def error(self, quotation: Quotation, message: Icmpv6, now: int, source: IPAddress | None = None) -> None:
         """Send `message` about what `quotation` quotes, where that is allowed; from the gateway unless `source` is given."""
-        head = quotation.head
-        about_error = head.protocol == NextHeader.ICMPV6 and (not head.payload or head.payload[0] < Icmpv6Type.ECHO_REQUEST)
-        nobody = head.source.is_unspecified or head.source.is_multicast
-        if about_error or nobody or head.destination.is_multicast:
+        head, sender = cast("tuple[Datagram6, IPv6Address]", (quotation.head, source or self.gateway))
+        about = IPv6(head.source, head.destination, head.protocol, head.payload)
+        packet = error_about6(about, sender, lambda _: message)
+        if packet is None:
             self.counters["icmp-error-suppressed"] += 1
         elif not self._errors.take(now):
             self.counters["icmp-error-limited"] += 1
         else:
-            ends = cast("tuple[IPv6Address, IPv6Address]", (source or self.gateway, head.source))
-            self.datagram(*ends, NextHeader.ICMPV6, message.pack(*ends), now)
+            self._lan.send(packet, now)

@@ -383,3 +383,14 @@ def test_a_restricted_guest_gets_nowhere() -> None:
     lab.tcp(SERVER, syn())
     assert segment(lab).flags == RST | ACK
     assert lab.counters["restricted"] == 4
+
+
+def test_a_guest_that_rejects_a_forward_says_so() -> None:
+    lab = Lab6()
+    lab.user.add_hostfwd("tcp:[::1]:2222-[fec0::15]:22")
+    stream = lab.host.open_stream(Endpoint(IPv6Address("::1"), 2222))
+    opening = lab.one()
+    lab.icmp(GATEWAY, Icmpv6.unreachable(1, opening.ip.pack()))
+    lab.run()
+    assert stream.error == errno.ECONNRESET
+    assert lab.network.flows() == ()
