@@ -47,6 +47,8 @@ _PROBES: Final = {
     "uml": "netemu.guest.uml:UmlGuest.probe",
     "libslirp": "netemu.peers.libslirp:probe",
 }
+_PASST: Final = _USER_NETWORK - {"hostfwd.runtime", "restrict", "virtual-clock"}
+_PASSTS: Final = ("passt", "passt@trixie-backports")
 
 
 def register_guests(registry: GuestRegistry) -> None:
@@ -57,6 +59,8 @@ def register_guests(registry: GuestRegistry) -> None:
 def register_backends(registry: BackendRegistry) -> None:
     registry.register("netemu", _netemu_backend, capabilities=_USER_NETWORK | _IPV6)
     registry.register("libslirp", _libslirp_backend, capabilities=_USER_NETWORK, probe=partial(_probe, "libslirp"))
+    for name in _PASSTS:
+        registry.register(name, partial(_passt_backend, name), capabilities=_PASST, probe=partial(_probe_passt, name))
 
 
 def _probe(name: str) -> str | None:
@@ -65,6 +69,12 @@ def _probe(name: str) -> str | None:
         return None
     module, _, path = _PROBES[name].partition(":")
     return cast("Callable[[], str | None]", attrgetter(path)(import_module(module)))()
+
+
+def _probe_passt(name: str) -> str | None:
+    from netemu.peers.passt import probe
+
+    return probe(name)
 
 
 def _guest(kind: str, network: Network, **options: object) -> Guest:
@@ -83,6 +93,16 @@ def _libslirp_backend(network: Network, **options: str | Sequence[str]) -> UserB
     from netemu.user.options import UserOptions
 
     backend = LibslirpBackend(network.loop, f"libslirp{len(network.backends)}", UserOptions.from_pairs(_pairs(options)))
+    network.add_backend(backend)
+    return backend
+
+
+def _passt_backend(name: str, network: Network, **options: str | Sequence[str]) -> UserBackend:
+    """The program `name`, with its sockets in a private namespace of its own."""
+    from netemu.peers.passt import PasstBackend
+    from netemu.user.options import UserOptions
+
+    backend = PasstBackend(network.loop, f"passt{len(network.backends)}", UserOptions.from_pairs(_pairs(options)), name)
     network.add_backend(backend)
     return backend
 

@@ -1,0 +1,150 @@
+"""Debian's programs of another release, beside those of the machine's own: `passt@trixie-backports`.
+
+A peer is a program, with the release it is to come from where that is not the one in PATH. Such a release is an unpacked root: the
+program's package and what it depends on, taken from the mirror that apt on this machine uses (mmdebstrap(1), `--variant=extract`),
+and never configured. Programs run through the root's own loader, with the root's libraries and without chroot(2), for passt makes a
+user namespace and the kernel refuses that in a changed root (user_namespaces(7)).
+
+Roots are kept in the user's cache (XDG_CACHE_HOME), under a name that tells of what they were made. A root is made once: under a
+lock, beside its place, and then renamed, so that who finds one finds it whole. To have newer packages, remove the directory.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from netemu.errors import HostError, LocalError
+
+__all__ = ["PEERS", "Peer", "locate", "mirror"]
+
+_PACKAGES: Final = {"passt": "passt"}  # by program
+_BACKPORTS: Final = "-backports"  # such a suite has newer packages for the release before the hyphen, and needs it
+_PATIENCE: Final = 600  # seconds for mmdebstrap
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A program; `suite` is the Debian suite it comes from, None for the one in PATH."""
+
+    program: str
+    suite: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.program}@{self.suite}" if self.suite else self.program
+
+    @property
+    def package(self) -> str:
+        return _PACKAGES[self.program]
+
+    @property
+    def root(self) -> Path:
+        """Where its root is, or would be. Only for a peer with a suite."""
+        recipe = sha256("\n".join((platform.machine(), *self._recipe("mirror"))).encode()).hexdigest()[:12]
+        return _cache() / f"{self.suite}-{self.package}-{recipe}"
+
+    def missing(self) -> str | None:
+        """Why it cannot be run, in one sentence with the way out, or None."""
+        if self.suite is None:
+            return None if shutil.which(self.program) else f"{self} is not in PATH (Debian: apt-get install {self.package})"
+        return None if self.root.is_dir() else f"{self} is not installed (netemu peers install {self})"
+
+    def command(self) -> tuple[str, ...]:
+        """What to run it with, its own arguments behind; `LocalError` if it is missing."""
+        reason = self.missing()
+        if reason:
+            raise LocalError(reason)
+        if self.suite is None:
+            return (shutil.which(self.program) or self.program,)
+        loader = min(self.root.glob("usr/lib*/ld-linux*"))
+        return str(loader), "--library-path", str(loader.resolve().parent), str(self.root / "usr/bin" / self.program)
+
+    def install(self) -> None:
+        """Make its root, if it is not there. `LocalError`: it has none, or mmdebstrap is missing. `HostError`: it could not."""
+        if self.suite is None:
+            raise LocalError(f"{self} is the one in PATH: apt-get install {self.package}, or name a suite, as in {PEERS[-1]}")
+        if shutil.which("mmdebstrap") is None:
+            raise LocalError("mmdebstrap is not in PATH: install the Debian package mmdebstrap")
+        with _lock(_cache()):
+            if not self.root.is_dir():
+                self._make()
+
+    def _make(self) -> None:
+        place = Path(tempfile.mkdtemp(prefix=f".{self.suite}-", dir=_cache()))
+        try:
+            command, *sources = self._recipe(mirror())
+            log = subprocess.run(
+                [*command.split(), str(self.suite).removesuffix(_BACKPORTS), str(place / "root"), *sources],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=_PATIENCE,
+                check=False,
+            )
+            if log.returncode:
+                raise HostError(errno.EIO, f"install {self}: mmdebstrap said {log.stderr.strip()[-300:]!r}")
+            (place / "root").rename(self.root)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _recipe(self, site: str) -> tuple[str, ...]:
+        """The command, and the sources of packages."""
+        suites = dict.fromkeys((str(self.suite).removesuffix(_BACKPORTS), str(self.suite)))
+        command = f"mmdebstrap --quiet --variant=extract --include={self.package}/{self.suite}"
+        return command, *(f"deb {site} {suite} main" for suite in suites)
+
+
+PEERS: Final = (Peer("passt"), Peer("passt", "trixie-backports"))
+"""Those that suites know; any other suite of Debian's may be named."""
+
+
+def locate(name: str) -> Peer:
+    """The peer called `program` or `program@suite`; `LocalError` for a program that is none."""
+    program, _, suite = name.partition("@")
+    if program not in _PACKAGES or ("@" in name and not suite.replace("-", "").isalnum()):
+        raise LocalError(f"peer {name!r}: give one of {', '.join(_PACKAGES)}, and a suite of Debian's behind it, as in {PEERS[-1]}")
+    return Peer(program, suite or None)
+
+
+def mirror() -> str:
+    """The address of Debian's archive that apt on this machine uses; `LocalError` if it uses none."""
+    codename = platform.freedesktop_os_release().get("VERSION_CODENAME", "none")
+    try:
+        told = subprocess.run(
+            ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise LocalError(f"apt-get cannot say where Debian's archive is ({error}); this needs a Debian machine") from None
+    for line in told.stdout.splitlines():
+        site, *suite = line.split()
+        if suite == [codename, "main"]:
+            return site
+    raise LocalError(f"apt has no source for {codename} main; this needs a Debian machine with its archive in sources.list(5)")
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "netemu" / "roots"
+
+
+@contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    """One maker of roots at a time, on this machine; the lock goes with its holder."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
