@@ -5,9 +5,10 @@ about. When a phase ends, `attach` adds to pytest's report: sections to read (on
 plain JSON values, because that is what crosses from an xdist worker to the controller. Captures are files, one directory a
 test, named after its node id, so that no two workers write the same one; the mapping holds their paths relative to `--netemu-out`.
 
-`report.netemu` has: `cell` (axis to name), `clauses` (list of document, section, level, id), `deviation` (text or None), `clock`,
-`seed`, `determinism` (`exact`: virtual time and hosts in memory; `ordered`: virtual time, real sockets; `wall`: real time),
-`networks` (list of: `frames`, `overflowed`, `digest`, `elapsed_ns`, `capture`), `ladder` (text, on failure), `replay` (a command).
+`report.netemu` has: `cell` (axis to name), `arm` (one of `pytest_netemu.registry.ARMS`), `clauses` (list of document, section,
+level, id), `deviation` (text or None), `clock`, `seed`, `determinism` (`exact`: virtual time and hosts in memory; `ordered`:
+virtual time, real sockets; `wall`: real time), `networks` (list of: `frames`, `overflowed`, `digest`, `elapsed_ns`, `capture`),
+`ladder` (text, on failure), `replay` (a command).
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ class Evidence:
         """The mapping described above, without ladder and captures."""
         return {
             "cell": {**self.cell.names},
+            "arm": self.cell.arm,
             "clauses": [
                 {"document": clause.document, "section": clause.section, "level": clause.level, "id": clause.id}
                 for clause in self.clauses

@@ -15,7 +15,7 @@ import pytest
 from pytest_netemu import markers
 from pytest_netemu.options import SETTINGS, ClockKind
 from pytest_netemu.platform import PLATFORM
-from pytest_netemu.registry import BackendRegistry, GuestRegistry, Registration
+from pytest_netemu.registry import ARMS, Arm, BackendRegistry, GuestRegistry, Registration
 
 if TYPE_CHECKING:
     from netemu.guest.protocol import Guest
@@ -63,6 +63,11 @@ class Cell(NamedTuple):
             "nic": self.nic,
         }
         return {axis: name for axis, name in axes.items() if name}
+
+    @property
+    def arm(self) -> Arm:
+        """What a result of this cell rests on: the part that is least our own decides."""
+        return max((part.arm for _, part in self.parts()), key=ARMS.index, default="in-process")
 
     def parts(self) -> Iterator[tuple[str, Registration[Guest] | Registration[UserBackend]]]:
         yield from (("guest", guest) for guest in self.guests)

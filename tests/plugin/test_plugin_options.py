@@ -269,6 +269,13 @@ class TestHooks:
         result.stdout.fnmatch_lines(["*platform: moon: no moon tonight; mend it with: wait a week"])
         assert result.stdout.str().count("probing") == 1
 
+    def test_an_arm_that_there_is_not_is_a_usage_error(self, pytester):
+        pytester.makeconftest(
+            "def pytest_netemu_register_guests(registry): registry.register('x', None, capabilities=(), arm='leg')"
+        )
+        ran = pytester.runpytest_inprocess()
+        ran.stderr.fnmatch_lines("ERROR: guest 'x' has arm 'leg'; give one of in-process, kernel, oracle, replay")
+
     def test_a_name_that_is_taken_is_a_usage_error(self, pytester):
         pytester.makeconftest("def pytest_netemu_register_guests(registry): registry.register('inproc', None, capabilities=())")
         result = pytester.runpytest()
