@@ -22,6 +22,7 @@ from typing import Any, Final
 import pytest
 
 import netemu
+from netemu.errors import LocalError
 from pytest_netemu import markers, matrix
 from pytest_netemu.builtin import own_commit
 from pytest_netemu.options import SETTINGS
@@ -37,7 +38,6 @@ __all__ = ["ConformanceRecorder", "claims", "write_views"]
 
 _UNSUPPORTED: Final = "unsupported: "  # how the skips of `pytest_netemu.matrix` for a missing capability begin
 _NO_EVIDENCE: Final[dict[str, Any]] = {"networks": [], "ladder": None, "determinism": "wall"}
-_SUITES: Final = "pytest_netemu/suites/"
 _REGISTRIES: Final[dict[str, pytest.StashKey[Any]]] = {"guest": matrix.GUESTS, "backend": matrix.BACKENDS}
 
 
@@ -77,7 +77,13 @@ class ConformanceRecorder:
 
     def pytest_sessionstart(self) -> None:
         if self._controller:
-            self._writer = EventWriter(self._out / "events.jsonl")
+            try:
+                self._writer = EventWriter(self._out / "events.jsonl")
+            except OSError as error:
+                reason = (
+                    f"--netemu-out (or ini netemu_out): {error.filename}: {error.strerror}; give a directory that can be written to"
+                )
+                raise pytest.UsageError(reason) from None
             self._writer.write("start", {"run": _run(self._config)})
             for requirement in catalogue().values():
                 self._writer.write("requirement", _described(requirement))
@@ -86,7 +92,8 @@ class ConformanceRecorder:
         evidence: dict[str, Any] = getattr(report, "netemu", None) or {}
         for name, (outcome, why) in evidence.get("verdicts", {}).items():
             verdict = Verdict(outcome, why)
-            self._write_result(catalogue()[name], verdict, evidence, report.nodeid, round(report.duration * 1e9))
+            nodeid = _same_everywhere(report.nodeid, evidence["shipped"])
+            self._write_result(catalogue()[name], verdict, evidence, nodeid, round(report.duration * 1e9))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:
@@ -94,14 +101,14 @@ class ConformanceRecorder:
         from pytest_netemu.conformance import checks_of
 
         axis = re.search(r"\[([\w.]+)", crashitem)
-        for requirement in checks_of(crashitem):
+        for check in checks_of(crashitem):
             died = Verdict("error", "the process died while this ran")
-            cell = {requirement.side: axis[1]} if axis else {}
+            cell = {check.requirement.side: axis[1]} if axis else {}
             arms = [found.arm for side, name in cell.items() if (found := self._registered(side, name))]
             settings = self._config.stash[SETTINGS]
             known = {"arm": arms[0] if arms else "in-process", "clock": settings.clock, "seed": settings.seed}
-            evidence: dict[str, Any] = {**_NO_EVIDENCE, **known, "cell": cell, "replay": f"pytest '{crashitem}'"}
-            self._write_result(requirement, died, evidence, crashitem, 0)
+            evidence: dict[str, Any] = {**_NO_EVIDENCE, **known, "cell": cell, "shipped": check.module}
+            self._write_result(check.requirement, died, evidence, _same_everywhere(crashitem, check.module), 0)
 
     def _write_result(
         self, requirement: Requirement, verdict: Verdict, evidence: dict[str, Any], nodeid: str, wall_ns: int
@@ -141,11 +148,17 @@ class ConformanceRecorder:
 
 
 def write_views(events: Path) -> dict[str, Json]:
-    """Fold the file `events` and write the document, the HTML page and the Markdown summary beside it; gives the document."""
+    """Fold the file `events` and write the document, the HTML page and the Markdown summary beside it; gives the document.
+
+    A file that is not of a run is a `LocalError`.
+    """
     from pytest_netemu.report.html import html
     from pytest_netemu.report.markdown import markdown
 
-    document = fold(read_events(events))
+    found = list(read_events(events))
+    if not found or found[0].get("$type") != "start":
+        raise LocalError(f"{events} is not of a run: its first line is no start event")
+    document = fold(found)
     (events.parent / "netemu-conformance.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
     (events.parent / "index.html").write_text(html(document), "utf-8")
     (events.parent / "summary.md").write_text(markdown(document), "utf-8")
@@ -204,12 +217,17 @@ def _result(
         "virtual_ns": networks[-1]["elapsed_ns"] if networks else 0,
         "wall_ns": wall_ns,
         "evidence": found,
-        "repro": _repro(requirement, evidence, nodeid),
+        "repro": _repro(requirement, evidence),
     }
 
 
-def _repro(requirement: Requirement, evidence: dict[str, Any], nodeid: str) -> str:
-    if not nodeid.startswith(_SUITES):
+def _same_everywhere(nodeid: str, shipped: str | None) -> str:
+    """The node id, for a shipped test as seen from above its packages, wherever pytest's root directory was."""
+    return f"{shipped.replace('.', '/')}.py::{nodeid.partition('::')[2]}" if shipped else nodeid
+
+
+def _repro(requirement: Requirement, evidence: dict[str, Any]) -> str:
+    if not evidence["shipped"]:
         return str(evidence["replay"])
     sides = "".join(f" --{side} {name}" for side, name in evidence["cell"].items())
     return f"netemu conformance{sides} --clause {requirement.id}"
