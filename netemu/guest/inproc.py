@@ -16,8 +16,9 @@ from ipaddress import IPv4Address, IPv4Interface
 from typing import Final
 
 from netemu.errors import HostError, LocalError, NetemuTimeoutError
-from netemu.guest.protocol import CommandResult, Lease, PingError, PingResult, require
-from netemu.net.clock import SECOND, nanoseconds
+from netemu.guest.ping import ping
+from netemu.guest.protocol import CommandResult, Lease, PingResult, require
+from netemu.net.clock import nanoseconds
 from netemu.net.engine import Pump
 from netemu.net.loop import Loop
 from netemu.net.port import Frame, Port
@@ -29,7 +30,6 @@ from netemu.stack.dns_client import DNS_PORT, DnsOutcome, DnsQuery
 from netemu.stack.endpoint import Ipv4Stack
 from netemu.stack.tcp import TcpConfig
 from netemu.wire.address import Endpoint, MacAddress
-from netemu.wire.icmpv4 import IcmpType, UnreachableCode
 
 __all__ = ["InprocGuest"]
 
@@ -47,7 +47,6 @@ _CAPABILITIES: Final = frozenset(
     }
 )
 _FRAMES_KEPT: Final = 1000
-_PING_INTERVAL: Final = 1 * SECOND  # the next request follows the answer, or this
 
 
 class _Nic:
@@ -181,42 +180,10 @@ class InprocGuest:
         timeout: float = DEFAULT_TIMEOUT,
     ) -> PingResult:
         """Send `count` echo requests of `size` octets (0 to 65,507), each after the answer to the one before or a second later."""
-        if count < 1 or size < 0:
-            raise LocalError(f"ping with count={count}, size={size}: count is one or more, size zero or more")
         destination = endpoint(address, 0).address
-        payload = bytes(index & 0xFF for index in range(size))
-        rtts: dict[int, int] = {}
-        errors: dict[int, PingError] = {}
-        with self._loop:
-            now = self._loop.now
-            deadline = now() + nanoseconds(timeout)
-            sent_at: list[int] = []
-
-            def replied(sequence: int, data: bytes, source: IPv4Address) -> None:  # noqa: ARG001 - the callback's form
-                if sequence < len(sent_at) and data == payload:
-                    rtts.setdefault(sequence, now() - sent_at[sequence])
-
-            def failed(kind: int, code: int, reporter: IPv4Address | None, sequence: int) -> None:
-                errors.setdefault(sequence, PingError(kind, code, reporter))
-
-            def settled() -> bool:
-                return all(sequence in rtts or sequence in errors for sequence in range(len(sent_at)))
-
-            with closing(self.stack.echo.open()) as socket:
-                socket.on_reply, socket.on_error = replied, failed
-                for sequence in range(count):
-                    sent_at.append(now())
-                    try:
-                        socket.send_echo(destination, sequence, payload, ttl)
-                    except HostError as error:
-                        if error.errno != errno.ENETUNREACH:
-                            raise
-                        errors[sequence] = PingError(IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.NET, None)
-                    last = sequence == count - 1
-                    self._loop.run_until(settled, deadline if last else min(deadline, now() + _PING_INTERVAL))
-                    if now() >= deadline:
-                        break
-        return PingResult(destination, len(sent_at), tuple(rtts.values()), tuple(errors.values()))
+        with self._loop as loop, closing(self.stack.echo.open()) as socket:
+            deadline = loop.now() + nanoseconds(timeout)
+            return ping(loop, socket, destination, own=self.address, count=count, size=size, ttl=ttl, deadline=deadline)
 
     def resolve(self, name: str, *, server: Address | None = None, timeout: float = DEFAULT_TIMEOUT) -> list[IPv4Address]:
         """Ask `server`, or those of the lease, for A records; an empty list means that the name has none.

@@ -1,4 +1,4 @@
-"""Pinging through a ping socket, whoever opened it: the operating system here, or a guest's behind its agent.
+"""Pinging through a ping socket, whoever opened it: a guest's stack here, the operating system, or a guest's behind its agent.
 
 Each request follows the answer to the one before, or comes a second later, as ping(8) with `-A` does it. Silence ends at
 the deadline.
@@ -9,16 +9,18 @@ from __future__ import annotations
 import errno
 from ipaddress import IPv4Address
 
-from netemu.errors import HostError
+from netemu.errors import HostError, LocalError
 from netemu.guest.protocol import PingError, PingResult
 from netemu.io.host import PingSocket
 from netemu.net.clock import SECOND
 from netemu.net.loop import Loop
+from netemu.stack.echo import EchoSocket
 from netemu.wire.icmpv4 import IcmpType, UnreachableCode
 
 __all__ = ["ping", "refused"]
 
 _INTERVAL = 1 * SECOND
+_LARGEST = 65_507  # octets: a datagram's 65,535 without its header and ICMP's
 _ANY = IPv4Address(0)
 
 _REFUSALS = {
@@ -35,7 +37,7 @@ def refused(error: HostError) -> PingError:
 
 def ping(
     loop: Loop,
-    socket: PingSocket,
+    socket: PingSocket | EchoSocket,
     destination: IPv4Address,
     *,
     own: IPv4Address | None,
@@ -46,8 +48,11 @@ def ping(
 ) -> PingResult:
     """Send `count` requests of `size` octets until `deadline` (nanoseconds); the loop is held by the caller.
 
+    A number that no echo request can have is a `LocalError`.
     An error that comes from the sender itself (`own` address) has the source None. `socket` stays the caller's to close.
     """
+    if count < 1 or not 0 <= size <= _LARGEST or not 1 <= ttl <= 255:
+        raise LocalError(f"ping with count={count}, size={size}, ttl={ttl}: count is 1 or more, size 0 to {_LARGEST}, ttl 1 to 255")
     payload = bytes(index & 0xFF for index in range(size))
     sent_at: list[int] = []
     rtts: dict[int, int] = {}
@@ -57,7 +62,7 @@ def ping(
         if sequence < len(sent_at) and data == payload:
             rtts.setdefault(sequence, loop.now() - sent_at[sequence])
 
-    def failed(icmp_type: int, code: int, reporter: IPv4Address, sequence: int) -> None:
+    def failed(icmp_type: int, code: int, reporter: IPv4Address | None, sequence: int) -> None:
         errors.setdefault(sequence, PingError(icmp_type, code, None if reporter in (own, _ANY) else reporter))
 
     def settled() -> bool:
