@@ -1,5 +1,6 @@
 """The command line: what it says, what it writes, and its exit status."""
 
+import errno
 import json
 import re
 import shlex
@@ -13,6 +14,8 @@ import pytest
 from netemu import bench, platform
 from netemu.bench import Bench
 from netemu.cli import main
+from netemu.errors import HostError
+from netemu.peers import libslirp
 from netemu.platform import Finding
 from pytest_netemu.suites import WALLS
 
@@ -232,3 +235,18 @@ def test_every_probe_says_what_it_is_good_for():
     from netemu.cli import _ENABLES
 
     assert set(_ENABLES) == set(platform.PROBES)
+
+
+def test_a_library_that_is_there_and_cannot_be_used_is_not_to_be_installed(monkeypatch: pytest.MonkeyPatch):
+    def missing() -> str:
+        raise OSError
+
+    monkeypatch.setattr(libslirp, "probe", lambda: "no namespaces here")
+    monkeypatch.setattr(libslirp, "version", lambda: "4.7.0")
+    assert platform.PROBES["libslirp"]() == Finding(works=False, words="version 4.7.0; no namespaces here")
+    monkeypatch.setattr(libslirp, "version", missing)
+    assert platform.PROBES["libslirp"]().mend == "apt-get install libslirp0"
+
+
+def test_an_errno_is_said_once():
+    assert str(HostError(errno.EPERM, "make a namespace")) == "make a namespace: EPERM (Operation not permitted)"

@@ -65,6 +65,28 @@ class TestMatrix:
         options = ["--netemu-guest=netns", "--netemu-guest=inproc", "--netemu-backend=netemu,libslirp"]
         assert self.ids(pytester, *options) == cells
 
+    def test_a_factory_alone_meets_every_backend_and_guest(self, pytester):
+        pytester.makeconftest(
+            """
+            def pytest_netemu_register_backends(registry):
+                registry.register("other", lambda network: network.netdev("user"), capabilities={"arp", "virtual-clock"})
+            """
+        )
+        pytester.makepyfile(
+            """
+            import pytest
+
+            @pytest.mark.netemu_requires("dhcp4")
+            def test_guests(netemu_guest_factory): print("guest", netemu_guest_factory().kind)
+
+            @pytest.mark.netemu_requires("arp")
+            def test_backends(netemu_backend_factory): print("backend", netemu_backend_factory().kind)
+            """
+        )
+        ran = pytester.runpytest("-s", "-v", "--netemu-guest=inproc", "--netemu-backend=netemu,other")
+        ran.assert_outcomes(passed=3)
+        ran.stdout.fnmatch_lines(["*test_guests[[]inproc]*", "*test_backends[[]netemu]*", "*test_backends[[]other]*"])
+
     def test_names_given_twice_count_once(self, pytester):
         assert self.ids(pytester, "--netemu-guest=inproc,inproc") == ["netemu-inproc"]
 
