@@ -140,7 +140,8 @@ def _print_verdicts(done: Run) -> None:
 
     document: dict[str, Any] = done.document
     console = Console(highlight=False)
-    counts = {entry["id"]: Counter[str]() for entry in document["implementations"]}
+    judged = sorted({result["implementation"] for result in document["results"]})
+    counts = {name: Counter[str]() for name in judged}
     for result in document["results"]:
         counts[result["implementation"]][result["outcome"]] += 1
     names = [name for name in OUTCOMES if any(count[name] for count in counts.values())]

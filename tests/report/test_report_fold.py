@@ -171,6 +171,11 @@ def test_only_who_was_judged_has_a_column_and_only_where():
     assert 'title="other"' not in html(folded(other, result()))
 
 
+def test_the_summary_leaves_out_who_was_not_judged():
+    part = {"$type": "implementation", "id": "part", "kind": "guest", "version": None, "commit": None, "capabilities": []}
+    assert "part" not in markdown(folded(part, result()))
+
+
 def test_a_run_without_results_has_a_page_too():
     assert "No check has run." in html(fold(events()[:3]))
 
@@ -179,4 +184,5 @@ def test_the_summary_counts_by_level_and_names_what_failed():
     text = markdown(folded(result("fail"), result("nonstrict", name="rfc0/2/01", test="test_b")))
     assert "| level | nonstrict | fail |" in text
     assert "| MUST | 0 | 1 |" in text
+    assert "## mine 1.2 (backend)" in text
     assert text.index("**fail** `rfc0/1/01` because <it>") < text.index("**nonstrict** `rfc0/2/01`")
