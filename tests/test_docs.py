@@ -98,3 +98,8 @@ def test_every_option_that_is_written_about_is_there(document: str, pytestconfig
     named = set(re.findall(r"--netemu-[a-z]+", (ROOT / document).read_text()))
     known = {"--" + name.replace("_", "-") for name in vars(pytestconfig.option) if name.startswith("netemu_")}
     assert {name.rstrip("s") for name in named} <= {name.rstrip("s") for name in known}
+
+
+def test_ci_runs_the_readmes_test_command():
+    _, test = blocks("README.md", "sh")
+    assert (ROOT / ".ci" / "run").read_text().endswith(f"\n{test}")
