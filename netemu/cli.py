@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -57,10 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; gives its exit status. `arguments` are the process's unless given."""
     chosen = _parser().parse_args(arguments)
     try:
-        return int(chosen.command(chosen))
+        status = int(chosen.command(chosen))
+        sys.stdout.flush()
     except LocalError as error:
         print(f"netemu: {error}", file=sys.stderr)
         return _WRONG_USE
+    except BrokenPipeError:  # whoever read this has seen enough; Python would complain again when it flushes at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -137,7 +143,8 @@ def _print_verdicts(done: Run) -> None:
 
     document: dict[str, Any] = done.document
     console = Console(highlight=False)
-    counts = {entry["id"]: Counter[str]() for entry in document["implementations"]}
+    judged = sorted({result["implementation"] for result in document["results"]})
+    counts = {name: Counter[str]() for name in judged}
     for result in document["results"]:
         counts[result["implementation"]][result["outcome"]] += 1
     names = [name for name in OUTCOMES if any(count[name] for count in counts.values())]
@@ -169,7 +176,10 @@ def _report(chosen: argparse.Namespace) -> int:
     events = chosen.out / "events.jsonl"
     if not events.is_file():
         raise LocalError(f"{chosen.out} has no events.jsonl; give the directory that a run was told to write to")
-    write_views(events)
+    try:
+        write_views(events)
+    except OSError as error:
+        raise _unwritable(error) from None
     print(f"report: {chosen.out / 'index.html'}")
     return _OK
 
@@ -198,9 +208,9 @@ def _bench(chosen: argparse.Namespace) -> int:
     print(f"{figures.name}: {BENCHES[figures.name].what}: {figures}")
     if chosen.json:
         entry = {"name": figures.name, "seconds": figures.seconds, "median": figures.median, "mbit_per_s": figures.rate}
-        chosen.json.write_text(json.dumps(entry, indent=1) + "\n", "utf-8")
+        _write(chosen.json, json.dumps(entry, indent=1) + "\n")
     if chosen.plot:
-        chosen.plot.write_text(plot(figures), "utf-8")
+        _write(chosen.plot, plot(figures))
     return _OK
 
 
@@ -224,10 +234,21 @@ def _compare(chosen: argparse.Namespace) -> int:
     for (name, mtu, implementation), why in done.missing.items():
         console.print(f"{name} at MTU {mtu}: {implementation} has no figure: {why}", markup=False, soft_wrap=True)
     if chosen.json:
-        chosen.json.write_text(json.dumps(done.document(), indent=1) + "\n", "utf-8")
+        _write(chosen.json, json.dumps(done.document(), indent=1) + "\n")
     if chosen.plot:
-        chosen.plot.write_text(plot(done), "utf-8")
+        _write(chosen.plot, plot(done))
     return _OK
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise _unwritable(error) from None
+
+
+def _unwritable(error: OSError) -> LocalError:
+    return LocalError(f"{error.filename}: {error.strerror}; give a place that can be written to")
 
 
 # doctor

@@ -36,3 +36,7 @@ class HostError(NetemuError, OSError):
         name = errno_names.errorcode.get(errno, str(errno))
         super().__init__(errno, f"{operation}: {name} ({os.strerror(errno)})")
         self.operation = operation
+
+    def __str__(self) -> str:
+        """The sentence alone: it has errno's name already."""
+        return str(self.strerror)

@@ -89,9 +89,15 @@ def _libslirp() -> Finding:
     from netemu.peers import libslirp
 
     reason = libslirp.probe()
-    if reason is not None:
-        return Finding(works=False, words=reason, mend="apt-get install libslirp0")
-    return Finding(works=True, words=f"version {libslirp.version()}")
+    try:
+        version = libslirp.version()
+    except OSError:
+        return Finding(works=False, words=str(reason), mend="apt-get install libslirp0")
+    return (
+        Finding(works=True, words=f"version {version}")
+        if reason is None
+        else Finding(works=False, words=f"version {version}; {reason}")
+    )
 
 
 PROBES: Final[dict[str, Callable[[], Finding]]] = {

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, cast
+
+from netemu import __version__
+from pytest_netemu.registry import Arm, Version
 
 if TYPE_CHECKING:
     from netemu.guest.protocol import Guest
@@ -14,7 +18,7 @@ if TYPE_CHECKING:
     from netemu.network import Network
     from pytest_netemu.registry import BackendRegistry, GuestRegistry
 
-__all__ = ["register_backends", "register_guests"]
+__all__ = ["own_commit", "register_backends", "register_guests"]
 
 _SOCKETS: Final = frozenset({"dhcp4", "ping", "resolve", "tcp.connect", "tcp.listen", "tcp.half-close", "udp"})
 _USER_NETWORK: Final = frozenset(
@@ -49,32 +53,86 @@ _PROBES: Final = {
 }
 _PASST: Final = _USER_NETWORK - {"hostfwd.runtime", "restrict", "virtual-clock"}
 _PASSTS: Final = ("passt", "passt@trixie-backports")
+_VERSIONS: Final = {
+    "netns": "netemu.guest.netns:NetnsGuest.version",
+    "uml": "netemu.guest.uml:UmlGuest.version",
+    "libslirp": "netemu.peers.libslirp:version",
+}
+_ARMS: Final[dict[str, Arm]] = {"netns": "kernel", "uml": "kernel", "libslirp": "oracle"}
 
 
 def register_guests(registry: GuestRegistry) -> None:
     for kind, capabilities in _GUESTS.items():
-        registry.register(kind, partial(_guest, kind), capabilities=capabilities, probe=partial(_probe, kind))
+        registry.register(
+            kind,
+            partial(_guest, kind),
+            capabilities=capabilities,
+            probe=partial(_probe, kind),
+            version=partial(_version, kind),
+            arm=_ARMS.get(kind, "in-process"),
+        )
 
 
 def register_backends(registry: BackendRegistry) -> None:
-    registry.register("netemu", _netemu_backend, capabilities=_USER_NETWORK | _IPV6)
-    registry.register("libslirp", _libslirp_backend, capabilities=_USER_NETWORK, probe=partial(_probe, "libslirp"))
+    for kind, factory, extra in (("netemu", _netemu_backend, _IPV6), ("libslirp", _libslirp_backend, frozenset[str]())):
+        registry.register(
+            kind,
+            factory,
+            capabilities=_USER_NETWORK | extra,
+            probe=partial(_probe, kind),
+            version=partial(_version, kind),
+            arm=_ARMS.get(kind, "in-process"),
+        )
     for name in _PASSTS:
-        registry.register(name, partial(_passt_backend, name), capabilities=_PASST, probe=partial(_probe_passt, name))
+        registry.register(
+            name,
+            partial(_passt_backend, name),
+            capabilities=_PASST,
+            probe=partial(_probe_passt, name),
+            version=partial(_passt_version, name),
+            arm="oracle",
+        )
 
 
 def _probe(name: str) -> str | None:
     """What the part's own probe says; one without runs anywhere."""
-    if name not in _PROBES:
+    return cast("Callable[[], str | None]", _load(_PROBES[name]))() if name in _PROBES else None
+
+
+def _version(name: str) -> Version:
+    """A real program's is what it says; the others are netemu's own."""
+    if name in _VERSIONS:
+        return Version(cast("Callable[[], str]", _load(_VERSIONS[name]))())
+    return Version(__version__, own_commit())
+
+
+def own_commit() -> str | None:
+    """The commit netemu was installed from, if pip fetched it from a repository (PEP 610)."""
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        origin = json.loads(distribution("pytest-netemu").read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:  # it runs from its sources
         return None
-    module, _, path = _PROBES[name].partition(":")
-    return cast("Callable[[], str | None]", attrgetter(path)(import_module(module)))()
+    return cast("str | None", origin.get("vcs_info", {}).get("commit_id"))
+
+
+def _load(path: str) -> object:
+    module, _, name = path.partition(":")
+    return attrgetter(name)(import_module(module))
 
 
 def _probe_passt(name: str) -> str | None:
     from netemu.peers.passt import probe
 
     return probe(name)
+
+
+def _passt_version(name: str) -> Version:
+    from netemu.peers.passt import version
+    from netemu.peers.root import locate
+
+    return Version(version(locate(name)))
 
 
 def _guest(kind: str, network: Network, **options: object) -> Guest:

@@ -84,14 +84,14 @@ def checks(package: str) -> Iterator[Check]:
                     yield from (Check(known[name], module, test.name) for name in _judged(test))
 
 
-def checks_of(nodeid: str) -> list[Requirement]:
-    """The requirements that the shipped test with this node id judges, whatever its parameters; none if it is not a shipped one."""
+def checks_of(nodeid: str) -> list[Check]:
+    """The checks that the shipped test with this node id makes, whatever its parameters; none if it is not a shipped one."""
     file, _, test = nodeid.partition("::")
     name = test.partition("[")[0]
     module = file.rpartition("/")[2].removesuffix(".py")
     packages = [wall.package for wall in WALLS.values() if wall.package]
     found = [check for package in packages for check in checks(package)]
-    return [check.requirement for check in found if check.test == name and check.module.endswith(f".{module}")]
+    return [check for check in found if check.test == name and check.module.endswith(f".{module}")]
 
 
 def _judged(test: ast.FunctionDef) -> Iterator[str]:
@@ -134,7 +134,8 @@ def run(
     With `workers` the tests run in so many other processes (pytest-xdist), and an implementation that crashes takes only one down.
     """
     select(package, clauses)
-    out.mkdir(parents=True, exist_ok=True)
+    if workers < 0:
+        raise LocalError(f"--workers {workers}: none (0) or more are needed")
     arguments = ["--pyargs", package, "-c", os.devnull, "--rootdir", str(_ROOT), "-p", "no:cacheprovider", "--netemu-out", str(out)]
     for flag, values in (("backend", backends), ("guest", guests), ("nic", nics), ("clause", clauses)):
         arguments += [part for value in values for part in (f"--netemu-{flag}", value)]

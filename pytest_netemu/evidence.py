@@ -5,13 +5,15 @@ about. When a phase ends, `attach` adds to pytest's report: sections to read (on
 plain JSON values, because that is what crosses from an xdist worker to the controller. Captures are files, one directory a
 test, named after its node id, so that no two workers write the same one; the mapping holds their paths relative to `--netemu-out`.
 
-`report.netemu` has: `cell` (axis to name), `clauses` (list of document, section, level, id), `deviation` (text or None), `clock`,
-`seed`, `determinism` (`exact`: virtual time and hosts in memory; `ordered`: virtual time, real sockets; `wall`: real time),
-`networks` (list of: `frames`, `overflowed`, `digest`, `elapsed_ns`, `capture`), `ladder` (text, on failure), `replay` (a command).
+`report.netemu` has: `shipped` (the module's name if the test is of a shipped suite, else None), `cell` (axis to name), `arm` (of
+`pytest_netemu.registry.ARMS`), `clauses` (list of document, section, level, id), `deviation` (text or None), `clock`, `seed`,
+`determinism` (`exact`: virtual time and hosts in memory; `ordered`: virtual time, real sockets; `wall`: real time), `networks`
+(list of: `frames`, `overflowed`, `digest`, `elapsed_ns`, `capture`), `ladder` (text, on failure), `replay` (a command).
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections import deque
@@ -40,6 +42,7 @@ Json: TypeAlias = bool | int | str | list["Json"] | dict[str, "Json"] | None
 
 _NETWORKS_KEPT: Final = 4  # a hypothesis test makes hundreds: the last ones are those of the failing example
 _SLUG_LENGTH: Final = 80
+_SUITES: Final = "pytest_netemu.suites."
 
 _current: ContextVar[Evidence | None] = ContextVar("netemu evidence", default=None)
 
@@ -49,6 +52,8 @@ class Evidence:
 
     def __init__(self, item: pytest.Item) -> None:
         self.nodeid = item.nodeid
+        self.shipped = _shipped_module(item)
+        self._path = os.path.relpath(item.path, item.config.invocation_params.dir)
         self.settings: Settings = item.config.stash[SETTINGS]
         self.cell: Cell = cell_of(item)
         self.clock: ClockKind = clock_of(item)
@@ -63,8 +68,9 @@ class Evidence:
 
     @property
     def replay(self) -> str:
-        """The command that runs this test again."""
-        words = ["pytest", self.nodeid]
+        """The command that runs this test again, from where pytest was started."""
+        test = self.nodeid.partition("::")[2]
+        words = ["pytest", *(["--pyargs", f"{self.shipped}::{test}"] if self.shipped else [f"{self._path}::{test}"])]
         flags = {"guest": "--netemu-guest", "backend": "--netemu-backend", "nic": "--netemu-nic"}
         words += [f"{flags[axis]}={name}" for axis, name in self.cell.names.items()]
         words += [f"--netemu-seed={self.settings.seed}"] if self.settings.seed else []
@@ -99,7 +105,9 @@ class Evidence:
     def as_json(self) -> dict[str, Json]:
         """The mapping described above, without ladder and captures."""
         return {
+            "shipped": self.shipped,
             "cell": {**self.cell.names},
+            "arm": self.cell.arm,
             "clauses": [
                 {"document": clause.document, "section": clause.section, "level": clause.level, "id": clause.id}
                 for clause in self.clauses
@@ -226,6 +234,12 @@ def _in_memory(network: Network) -> bool:
 
     hosts = [network.host, *(getattr(backend, "host", network.host) for backend in network.backends)]
     return all(isinstance(host, SimHost) for host in hosts)
+
+
+def _shipped_module(item: pytest.Item) -> str | None:
+    """The module of a test of the shipped suites: its node id depends on where pytest takes its root directory to be."""
+    module: str = getattr(getattr(item, "module", None), "__name__", "")
+    return module if module.startswith(_SUITES) else None
 
 
 def slug(nodeid: str) -> str:

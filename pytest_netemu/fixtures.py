@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, cast
 
 import pytest
 
 from netemu.errors import LocalError
 from pytest_netemu.evidence import current
-from pytest_netemu.matrix import BACKENDS, GUESTS
+from pytest_netemu.matrix import BACKENDS, GUESTS, value_of
 from pytest_netemu.platform import PLATFORM, Platform
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ __all__ = [
     "netemu_uml",
 ]
 
+_USUAL_PARTS: Final = ("netemu.network", "netemu.netdev.user", "netemu.guest.inproc")
+
 
 def _make_network(
     clock: ClockKind | None = None, *, seed: int | None = None, host: Callable[[Loop], Host] | None = None
@@ -72,6 +75,8 @@ def _make_network(
 @pytest.fixture(scope="session")
 def netemu_factory() -> NetworkFactory:
     """Make as many networks as a test (or hypothesis) asks for; each is closed after the test, or with `with`."""
+    for module in _USUAL_PARTS:  # now, for hypothesis times each example, and the first one shall not pay for it
+        import_module(module)
     return _make_network
 
 
@@ -89,7 +94,7 @@ def netemu(netemu_factory: NetworkFactory) -> Iterator[Network]:
 @pytest.fixture
 def netemu_backend_factory(request: pytest.FixtureRequest, netemu: Network) -> BackendFactory:
     """Make backends of this cell's kind with options of your own: `netemu_backend_factory(restrict="on")`."""
-    name = _axis(request, "netemu_backend", "netemu")
+    name = value_of(request.node, "netemu_backend") or "netemu"
     return partial(request.config.stash[BACKENDS][name].factory, netemu)
 
 
@@ -108,7 +113,7 @@ def netemu_nic(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def netemu_guest_factory(request: pytest.FixtureRequest, netemu: Network) -> GuestFactory:
     """Make guests of this cell's kind: `netemu_guest_factory(netdev=...)`."""
-    name = _axis(request, "netemu_guest", "inproc")
+    name = value_of(request.node, "netemu_guest") or "inproc"
     return _guest_factory(request, netemu, name)
 
 
@@ -202,12 +207,6 @@ def _recorded_refusals(network: Network) -> int | None:
     recording = [backend for backend in network.backends if hasattr(backend, "refusals")]
     noted = [getattr(backend, "counters", {}).get("ping-forbidden", 0) for backend in recording]
     return sum(noted) if noted else None
-
-
-def _axis(request: pytest.FixtureRequest, fixture: str, default: str) -> str:
-    """The cell's value of an axis: the test's own parameter."""
-    callspec = getattr(request.node, "callspec", None)
-    return str(callspec.params.get(fixture, default)) if callspec else default
 
 
 def _guest_factory(request: pytest.FixtureRequest, network: Network, kind: str) -> GuestFactory:

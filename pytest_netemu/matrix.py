@@ -1,8 +1,9 @@
 """The matrix: which guest, NIC and backend a run of a test is about, and whether that cell can and may run here.
 
-Tests that use `netemu_guest` or `netemu_backend` are parametrised over the names the options give, sorted, so that every xdist
-worker collects the same. A cell whose parts lack what `netemu_requires` asks for is skipped with a reason that starts with
-`unsupported: `; one whose parts cannot run on this machine, with the probe's words (`pytest_netemu.platform`).
+Tests that use `netemu_guest` or `netemu_backend`, or only the factory of either, are parametrised over the names the options give,
+sorted, so that every xdist worker collects the same. A cell whose parts lack what `netemu_requires` asks for is skipped with a
+reason that starts with `unsupported: `; one whose parts cannot run on this machine, with the probe's words
+(`pytest_netemu.platform`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pytest
 from pytest_netemu import markers
 from pytest_netemu.options import SETTINGS, ClockKind
 from pytest_netemu.platform import PLATFORM
-from pytest_netemu.registry import BackendRegistry, GuestRegistry, Registration
+from pytest_netemu.registry import ARMS, Arm, BackendRegistry, GuestRegistry, Registration
 
 if TYPE_CHECKING:
     from netemu.guest.protocol import Guest
@@ -32,6 +33,7 @@ __all__ = [
     "parametrize",
     "requirements",
     "select_clauses",
+    "value_of",
 ]
 
 GUESTS: Final = pytest.StashKey[GuestRegistry]()
@@ -64,6 +66,11 @@ class Cell(NamedTuple):
         }
         return {axis: name for axis, name in axes.items() if name}
 
+    @property
+    def arm(self) -> Arm:
+        """What a result of this cell rests on: the part that is least our own decides."""
+        return max((part.arm for _, part in self.parts()), key=ARMS.index, default="in-process")
+
     def parts(self) -> Iterator[tuple[str, Registration[Guest] | Registration[UserBackend]]]:
         yield from (("guest", guest) for guest in self.guests)
         if self.backend:
@@ -74,10 +81,23 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
     """One run for each value of every axis the test uses; an axis that the test itself parametrises is left to it."""
     settings = metafunc.config.stash[SETTINGS]
     own = {name.strip() for mark in metafunc.definition.iter_markers("parametrize") for name in _argument_names(mark)}
-    for fixture, axis in _AXES.items():
+    for axis_fixture, axis in _AXES.items():
         values = getattr(settings, axis)
-        if fixture in metafunc.fixturenames and fixture not in own and (axis, values) != ("nics", _ONLY_NIC):
+        fixture = next((name for name in _both(axis_fixture) if name in metafunc.fixturenames), None)
+        if fixture and fixture not in own and (axis, values) != ("nics", _ONLY_NIC):
             metafunc.parametrize(fixture, values, ids=values, indirect=True)
+
+
+def _both(fixture: str) -> tuple[str, str]:
+    """An axis' fixture, and the factory that a test may use instead of it."""
+    return fixture, f"{fixture}_factory"
+
+
+def value_of(item: pytest.Item, fixture: str) -> str | None:
+    """The value of the axis of `fixture` that this run of the test is about; None if the test does not use the axis."""
+    callspec = getattr(item, "callspec", None)
+    params: Mapping[str, str] = callspec.params if callspec else {}
+    return next((params[name] for name in _both(fixture) if name in params), None)
 
 
 def _argument_names(mark: pytest.Mark) -> list[str]:
@@ -88,13 +108,12 @@ def _argument_names(mark: pytest.Mark) -> list[str]:
 def cell_of(item: pytest.Item) -> Cell:
     """The cell of a collected test."""
     used = getattr(item, "fixturenames", ())
-    callspec = getattr(item, "callspec", None)
-    params: Mapping[str, str] = callspec.params if callspec else {}
     guests, backends = item.config.stash[GUESTS], item.config.stash[BACKENDS]
+    guest, backend = value_of(item, "netemu_guest"), value_of(item, "netemu_backend")
     return Cell(
-        guest=guests[params["netemu_guest"]] if "netemu_guest" in params else None,
-        backend=backends[params["netemu_backend"]] if "netemu_backend" in params else None,
-        nic=params.get("netemu_nic"),
+        guest=guests[guest] if guest else None,
+        backend=backends[backend] if backend else None,
+        nic=value_of(item, "netemu_nic"),
         others=tuple(guests[kind] for fixture, kind in _FACTORIES.items() if fixture in used),
     )
 
@@ -109,8 +128,8 @@ def requirements(item: pytest.Item) -> list[str]:
 
     used = set(getattr(item, "fixturenames", ()))
     askable = {
-        *(CAPABILITIES if used & {"netemu_guest", *_FACTORIES} else ()),
-        *(BACKEND_CAPABILITIES if "netemu_backend" in used else ()),
+        *(CAPABILITIES if used & {*_both("netemu_guest"), *_FACTORIES} else ()),
+        *(BACKEND_CAPABILITIES if used & {*_both("netemu_backend")} else ()),
     }
     for name in wanted:
         if name not in askable:

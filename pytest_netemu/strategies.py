@@ -1,5 +1,6 @@
 """Hypothesis strategies: frames, whole and broken, and fault schedules that shrink to the fault that matters.
 
+    @settings(deadline=None)  # hypothesis means wall time by it
     @given(faults=fault_schedules(max_frames=40))
     def test_forward_survives(netemu_factory, faults):
         note_regression(test_forward_survives, faults=faults)

@@ -364,7 +364,9 @@ class Tester:
         if not self.inbox:
             return "nothing came"
         lines = "".join(f"\n  {packet.time / 1e9:.6f} s  {packet}" for packet in self.inbox[-_SHOWN:])
-        return f"these are all that came:{lines}"
+        count = len(self.inbox)
+        what = "these are all that came" if count <= _SHOWN else f"{count} frames came, of which these are the last"
+        return f"{what}:{lines}"
 
 
 def _matches(packet: Packet, layer: type[Layer], condition: Callable[[Layer], bool] | None, fields: dict[str, object]) -> bool:

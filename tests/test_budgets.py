@@ -49,3 +49,23 @@ def test_a_run_that_uses_nothing_of_ours_loads_nothing_of_a_network(tmp_path):
     )
     (loaded,) = [line.split()[1:] for line in done.stdout.splitlines() if "loaded" in line]
     assert set(loaded) == {"netemu", "netemu.errors"}
+
+
+def test_the_factory_loads_the_usual_parts_before_an_example_is_timed(tmp_path):
+    """Hypothesis gives each example 200 ms of wall time; loading would take the first one's."""
+    (tmp_path / "test_it.py").write_text(
+        "import sys\ndef test_it(netemu_factory):\n"
+        "    before = set(sys.modules)\n"
+        "    with netemu_factory() as network: network.guest(netdev=network.netdev()).dhcp4()\n"
+        "    print('loaded', *(name for name in set(sys.modules) - before if name.startswith('netemu')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "--rootdir", tmp_path, tmp_path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+        cwd=tmp_path,
+    )
+    (loaded,) = [line.split()[1:] for line in done.stdout.splitlines() if "loaded" in line]
+    assert loaded == []

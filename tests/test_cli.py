@@ -1,7 +1,10 @@
 """The command line: what it says, what it writes, and its exit status."""
 
+import errno
 import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +16,8 @@ import pytest
 from netemu import bench, platform
 from netemu.bench import Bench
 from netemu.cli import main
+from netemu.errors import HostError
+from netemu.peers import libslirp
 from netemu.platform import Finding
 from pytest_netemu.suites import WALLS
 
@@ -104,6 +109,25 @@ def test_an_unknown_part_is_wrong_use(tmp_path: Path, option: str):
     assert process.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_report_that_cannot_be_written_is_wrong_use(tmp_path: Path, place: str):
+    (tmp_path / "file").touch()
+    process = run("--clause", "rfc768", "--out", str(tmp_path / place))
+    assert process.returncode == 2
+    assert re.fullmatch(r"netemu: --out: .*/file.*: .*; give a directory that can be written to\n", process.stderr)
+
+
+def test_fewer_than_no_workers_are_wrong_use(capsys: pytest.CaptureFixture[str], tmp_path: Path):
+    status, _, err = said(capsys, "conformance", "--workers", "-1", "--out", str(tmp_path))
+    assert (status, err) == (2, "netemu: --workers -1: none (0) or more are needed\n")
+
+
+def test_a_reader_that_has_seen_enough_is_no_crash():
+    command = f"{shlex.quote(sys.executable)} -c 'import sys; from netemu.cli import main; sys.exit(main())' conformance --list"
+    done = subprocess.run(["sh", "-c", f"{command} | true"], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr == ""
+
+
 def test_the_users_own_configuration_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTEST_ADDOPTS", "--no-such-option")
@@ -137,6 +161,14 @@ def test_a_run_that_did_not_end_has_a_report(
     assert "this run did not end" in (tmp_path / "index.html").read_text()
 
 
+@pytest.mark.parametrize("text", ["", "garbage", "[1]", '{"$type": "result"}'])
+def test_a_file_that_is_not_of_a_run_is_wrong_use(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "events.jsonl").write_text(text)
+    status, _, err = said(capsys, "report", str(tmp_path))
+    assert status == 2
+    assert err.endswith("events.jsonl is not of a run: its first line is no start event\n")
+
+
 # bench
 
 
@@ -160,6 +192,14 @@ def test_a_benchmark_says_its_figures(capsys: pytest.CaptureFixture[str], nap: l
     assert entry["mbit_per_s"] > 0
     bars = ET.parse(drawing).findall("{http://www.w3.org/2000/svg}rect")
     assert len(bars) == 1 + 3
+
+
+@pytest.mark.parametrize("option", ["--json", "--plot"])
+def test_figures_that_cannot_be_written_are_wrong_use(
+    option: str, capsys: pytest.CaptureFixture[str], nap: list[int], tmp_path: Path
+):
+    status, _, err = said(capsys, "bench", "nap", "--runs", "1", option, str(tmp_path))
+    assert (status, err) == (2, f"netemu: {tmp_path}: Is a directory; give a place that can be written to\n")
 
 
 @pytest.mark.parametrize("name", ["fixture", "tcp"])
@@ -233,3 +273,18 @@ def test_every_probe_says_what_it_is_good_for():
     from netemu.cli import _ENABLES
 
     assert set(_ENABLES) == set(platform.PROBES)
+
+
+def test_a_library_that_is_there_and_cannot_be_used_is_not_to_be_installed(monkeypatch: pytest.MonkeyPatch):
+    def missing() -> str:
+        raise OSError
+
+    monkeypatch.setattr(libslirp, "probe", lambda: "no namespaces here")
+    monkeypatch.setattr(libslirp, "version", lambda: "4.7.0")
+    assert platform.PROBES["libslirp"]() == Finding(works=False, words="version 4.7.0; no namespaces here")
+    monkeypatch.setattr(libslirp, "version", missing)
+    assert platform.PROBES["libslirp"]().mend == "apt-get install libslirp0"
+
+
+def test_an_errno_is_said_once():
+    assert str(HostError(errno.EPERM, "make a namespace")) == "make a namespace: EPERM (Operation not permitted)"

@@ -16,8 +16,9 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Interface, ip_address, ip_in
 from typing import Final
 
 from netemu.errors import HostError, LocalError, NetemuTimeoutError
-from netemu.guest.protocol import CommandResult, Lease, PingError, PingResult, require
-from netemu.net.clock import SECOND, nanoseconds
+from netemu.guest.ping import ping
+from netemu.guest.protocol import CommandResult, Lease, PingResult, require
+from netemu.net.clock import nanoseconds
 from netemu.net.engine import Pump
 from netemu.net.loop import Loop
 from netemu.net.port import Frame, Port
@@ -33,8 +34,6 @@ from netemu.stack.ipv6 import Ipv6Layer
 from netemu.stack.router_discovery import Slaac
 from netemu.stack.tcp import TcpConfig
 from netemu.wire.address import Endpoint, Family, IPAddress, MacAddress
-from netemu.wire.icmpv4 import IcmpType, UnreachableCode
-from netemu.wire.icmpv6 import Icmpv6Type, Icmpv6UnreachableCode
 
 __all__ = ["InprocGuest"]
 
@@ -54,13 +53,8 @@ _CAPABILITIES: Final = frozenset(
         "virtual-clock",
     }
 )
-_NO_ROUTE: Final[dict[Family, tuple[int, int]]] = {
-    4: (IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.NET),
-    6: (Icmpv6Type.DESTINATION_UNREACHABLE, Icmpv6UnreachableCode.NO_ROUTE),
-}
 _HOLDING: Final = frozenset({Dhcp6State.BOUND, Dhcp6State.RENEWING, Dhcp6State.REBINDING, Dhcp6State.INFORMED})
 _FRAMES_KEPT: Final = 1000
-_PING_INTERVAL: Final = 1 * SECOND  # the next request follows the answer, or this
 
 
 class _Nic:
@@ -274,42 +268,12 @@ class InprocGuest:
         timeout: float = DEFAULT_TIMEOUT,
     ) -> PingResult:
         """Send `count` echo requests of `size` octets (0 to 65,507), each after the answer to the one before or a second later."""
-        if count < 1 or size < 0:
-            raise LocalError(f"ping with count={count}, size={size}: count is one or more, size zero or more")
         destination = endpoint(address, 0).address
-        payload = bytes(index & 0xFF for index in range(size))
-        rtts: dict[int, int] = {}
-        errors: dict[int, PingError] = {}
-        with self._loop:
-            now = self._loop.now
-            deadline = now() + nanoseconds(timeout)
-            sent_at: list[int] = []
+        with self._loop as loop, closing(self.stack.echo.open()) as socket:
+            deadline = loop.now() + nanoseconds(timeout)
+            own = self.address if destination.version == 4 else None
+            return ping(loop, socket, destination, own=own, count=count, size=size, ttl=ttl, deadline=deadline)
 
-            def replied(sequence: int, data: bytes, source: IPAddress) -> None:  # noqa: ARG001 - the callback's form
-                if sequence < len(sent_at) and data == payload:
-                    rtts.setdefault(sequence, now() - sent_at[sequence])
-
-            def failed(kind: int, code: int, reporter: IPAddress | None, sequence: int) -> None:
-                errors.setdefault(sequence, PingError(kind, code, reporter))
-
-            def settled() -> bool:
-                return all(sequence in rtts or sequence in errors for sequence in range(len(sent_at)))
-
-            with closing(self.stack.echo.open()) as socket:
-                socket.on_reply, socket.on_error = replied, failed
-                for sequence in range(count):
-                    sent_at.append(now())
-                    try:
-                        socket.send_echo(destination, sequence, payload, ttl)
-                    except HostError as error:
-                        if error.errno != errno.ENETUNREACH:
-                            raise
-                        errors[sequence] = PingError(*_NO_ROUTE[destination.version], None)
-                    last = sequence == count - 1
-                    self._loop.run_until(settled, deadline if last else min(deadline, now() + _PING_INTERVAL))
-                    if now() >= deadline:
-                        break
-        return PingResult(destination, len(sent_at), tuple(rtts.values()), tuple(errors.values()))
 
     def resolve(
         self, name: str, *, server: Address | None = None, family: Family = 4, timeout: float = DEFAULT_TIMEOUT

@@ -92,6 +92,11 @@ class NetnsGuest(LinuxGuest):
         found = probe_namespace()
         return None if found.available else found.words
 
+    @staticmethod
+    def version() -> str:
+        """The kernel's release, such as 6.1.0-18-amd64."""
+        return os.uname().release
+
     def run(self, command: str, *, timeout: float = DEFAULT_TIMEOUT) -> CommandResult:
         """Run `command` in this machine's shell, inside the namespace."""
         return self._execute([_SHELL, "-c", command], timeout)

@@ -1,4 +1,4 @@
-"""Pinging through a ping socket, whoever opened it: the operating system here, or a guest's behind its agent.
+"""Pinging through a ping socket, whoever opened it: a guest's stack here, the operating system, or a guest's behind its agent.
 
 Each request follows the answer to the one before, or comes a second later, as ping(8) with `-A` does it. Silence ends at
 the deadline.
@@ -8,33 +8,45 @@ from __future__ import annotations
 
 import errno
 
-from netemu.errors import HostError
+from netemu.errors import HostError, LocalError
 from netemu.guest.protocol import PingError, PingResult
 from netemu.io.host import PingSocket
 from netemu.net.clock import SECOND
 from netemu.net.loop import Loop
-from netemu.wire.fields import ANY_IPV4, IPAddress
+from netemu.stack.echo import EchoSocket
+from netemu.wire.address import Family, IPAddress
+from netemu.wire.fields import ANY_IPV4
 from netemu.wire.icmpv4 import IcmpType, UnreachableCode
+from netemu.wire.icmpv6 import Icmpv6Type, Icmpv6UnreachableCode
 
 __all__ = ["ping", "refused"]
 
 _INTERVAL = 1 * SECOND
+_LARGEST = 65_507  # octets: a datagram's 65,535 without its IPv4 header and ICMP's
 
-_REFUSALS = {
-    errno.ENETUNREACH: UnreachableCode.NET,
-    errno.EHOSTUNREACH: UnreachableCode.HOST,
-    errno.EMSGSIZE: UnreachableCode.FRAGMENTATION_NEEDED,
+_REFUSALS: dict[Family, dict[int, tuple[int, int]]] = {
+    4: {
+        errno.ENETUNREACH: (IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.NET),
+        errno.EHOSTUNREACH: (IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.HOST),
+        errno.EMSGSIZE: (IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.FRAGMENTATION_NEEDED),
+    },
+    6: {
+        errno.ENETUNREACH: (Icmpv6Type.DESTINATION_UNREACHABLE, Icmpv6UnreachableCode.NO_ROUTE),
+        errno.EHOSTUNREACH: (Icmpv6Type.DESTINATION_UNREACHABLE, Icmpv6UnreachableCode.ADDRESS),
+        errno.EMSGSIZE: (Icmpv6Type.PACKET_TOO_BIG, 0),
+    },
 }
 
 
-def refused(error: HostError) -> PingError:
+def refused(error: HostError, family: Family = 4) -> PingError:
     """What a refusal of the local stack would be as an ICMP error."""
-    return PingError(IcmpType.DESTINATION_UNREACHABLE, _REFUSALS.get(error.errno or 0, UnreachableCode.NET), None)
+    table = _REFUSALS[family]
+    return PingError(*table.get(error.errno or 0, table[errno.ENETUNREACH]), None)
 
 
 def ping(
     loop: Loop,
-    socket: PingSocket,
+    socket: PingSocket | EchoSocket,
     destination: IPAddress,
     *,
     own: IPAddress | None,
@@ -45,8 +57,11 @@ def ping(
 ) -> PingResult:
     """Send `count` requests of `size` octets until `deadline` (nanoseconds); the loop is held by the caller.
 
+    A number that no echo request can have is a `LocalError`.
     An error that comes from the sender itself (`own` address) has the source None. `socket` stays the caller's to close.
     """
+    if count < 1 or not 0 <= size <= _LARGEST or not 1 <= ttl <= 255:
+        raise LocalError(f"ping with count={count}, size={size}, ttl={ttl}: count is 1 or more, size 0 to {_LARGEST}, ttl 1 to 255")
     payload = bytes(index & 0xFF for index in range(size))
     sent_at: list[int] = []
     rtts: dict[int, int] = {}
@@ -56,7 +71,7 @@ def ping(
         if sequence < len(sent_at) and data == payload:
             rtts.setdefault(sequence, loop.now() - sent_at[sequence])
 
-    def failed(icmp_type: int, code: int, reporter: IPAddress, sequence: int) -> None:
+    def failed(icmp_type: int, code: int, reporter: IPAddress | None, sequence: int) -> None:
         errors.setdefault(sequence, PingError(icmp_type, code, None if reporter in (own, ANY_IPV4) else reporter))
 
     def settled() -> bool:
@@ -68,7 +83,7 @@ def ping(
         try:
             socket.send_echo(destination, sequence, payload, ttl)
         except HostError as error:
-            errors[sequence] = refused(error)
+            errors[sequence] = refused(error, destination.version)
         last = sequence == count - 1
         loop.run_until(settled, deadline if last else min(deadline, loop.now() + _INTERVAL))
         if loop.now() >= deadline:

@@ -111,7 +111,7 @@ class Guest(Protocol):
         ttl: int = 64,
         timeout: float = DEFAULT_TIMEOUT,
     ) -> PingResult:
-        """Send `count` echo requests of `size` octets; waits until each is answered or `timeout` s have passed."""
+        """Send `count` (1 or more) echo requests of `size` (0 to 65,507) octets; waits until each is answered, or `timeout` s."""
         ...
 
     def resolve(self, name: str, *, server: Address | None = None, timeout: float = DEFAULT_TIMEOUT) -> Sequence[IPAddress]:

@@ -22,6 +22,7 @@ import os
 import shlex
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -135,6 +136,11 @@ class UmlGuest(LinuxGuest):
         if shutil.which(kernel) is None:
             return f"{kernel} is not in PATH: install the Debian package {_PACKAGE}"
         return busybox.probe(static=True)
+
+    @classmethod
+    def version(cls, kernel: str = _KERNEL) -> str:
+        """The kernel's release, such as 6.1.176; it does not boot to say it."""
+        return subprocess.run([kernel, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
     @property
     def pid(self) -> int:

@@ -170,7 +170,10 @@ class Port:
             self.on_offloads()
 
     def set_link(self, up: bool) -> None:
-        """QMP `set_link`: with the link down, frames in either direction are dropped and counted; queued ones are purged."""
+        """QMP `set_link`: with the link down, frames in either direction are dropped and counted, and so are those that wait here.
+
+        What this port sent before and still waits at the peer has left, and arrives.
+        """
         if up == self.link_up:
             return
         self.link_up = up

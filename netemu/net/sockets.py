@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import NamedTuple, Protocol, Self
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
-from netemu.errors import HostError, LocalError, NetemuTimeoutError
+from netemu.errors import HostError, LocalError, NetemuTimeoutError, PeerError
 from netemu.net.clock import nanoseconds
 from netemu.net.loop import Loop
 from netemu.wire.address import Endpoint
@@ -135,20 +135,20 @@ class DatagramSocket(Protocol):
     def close(self) -> None: ...
 
 
+Socket = TypeVar("Socket", bound=StreamSocket | ListenerSocket | DatagramSocket)
+
+
 def _wait(loop: Loop, condition: Callable[[], bool], timeout: float, what: str) -> None:
     if not loop.run_until(condition, loop.now() + nanoseconds(timeout)):
         raise NetemuTimeoutError(f"{what}: nothing within {timeout:g} s of the network's clock")
 
 
-class Stream:
-    """A TCP connection as a test holds it. A context manager: leaving it closes."""
+class _Held(Generic[Socket]):
+    """A socket as a test holds it: every call holds the loop, and leaving it as a context closes it."""
 
-    def __init__(self, loop: Loop, socket: StreamSocket) -> None:
+    def __init__(self, loop: Loop, socket: Socket) -> None:
         self.socket = socket
         self._loop = loop
-
-    def __repr__(self) -> str:
-        return f"<Stream {self.local} <-> {self.remote}>"
 
     def __enter__(self) -> Self:
         return self
@@ -159,6 +159,21 @@ class Stream:
     @property
     def local(self) -> Endpoint:
         return self.socket.local
+
+    @property
+    def port(self) -> int:
+        return self.local.port
+
+    def close(self) -> None:
+        with self._loop:
+            self.socket.close()
+
+
+class Stream(_Held[StreamSocket]):
+    """A TCP connection as a test holds it. A context manager: leaving it closes."""
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.local} <-> {self.remote}>"
 
     @property
     def remote(self) -> Endpoint:
@@ -193,12 +208,12 @@ class Stream:
         return bytes(buffer[:count])
 
     def recv_exactly(self, count: int, timeout: float = DEFAULT_TIMEOUT) -> bytes:
-        """`count` octets; `LocalError` if the peer finishes before."""
+        """`count` octets; `PeerError` if the peer finishes before."""
         parts = bytearray()
         while len(parts) < count:
             part = self.recv(count - len(parts), timeout)
             if not part:
-                raise LocalError(f"{self!r} ended after {len(parts)} of {count} octets")
+                raise PeerError(f"{self!r} ended after {len(parts)} of {count} octets")
             parts += part
         return bytes(parts)
 
@@ -219,33 +234,14 @@ class Stream:
         with self._loop:
             self.socket.abort()
 
-    def close(self) -> None:
-        with self._loop:
-            self.socket.close()
 
-
-class Listener:
+class Listener(_Held[ListenerSocket]):
     """A listening TCP socket as a test holds it."""
 
     def __init__(self, loop: Loop, socket: ListenerSocket) -> None:
-        self.socket = socket
-        self._loop = loop
+        super().__init__(loop, socket)
         self._waiting: list[StreamSocket] = []
         socket.on_accept = self._waiting.append
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    @property
-    def local(self) -> Endpoint:
-        return self.socket.local
-
-    @property
-    def port(self) -> int:
-        return self.local.port
 
     def accept(self, timeout: float = DEFAULT_TIMEOUT) -> Stream:
         """The next connection."""
@@ -260,35 +256,16 @@ class Listener:
                 handler(socket)
             self._waiting.clear()
 
-    def close(self) -> None:
-        with self._loop:
-            self.socket.close()
 
-
-class Datagram:
+class Datagram(_Held[DatagramSocket]):
     """A UDP socket as a test holds it."""
 
     def __init__(self, loop: Loop, socket: DatagramSocket) -> None:
-        self.socket = socket
-        self._loop = loop
+        super().__init__(loop, socket)
         self._received: list[Received] = []
         self._errors: list[tuple[int, Endpoint]] = []
         socket.on_datagram = lambda data, source: self._received.append(Received(data, source))
         socket.on_error = lambda error, destination: self._errors.append((error, destination))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    @property
-    def local(self) -> Endpoint:
-        return self.socket.local
-
-    @property
-    def port(self) -> int:
-        return self.local.port
 
     def send_to(self, data: bytes, address: Address, port: int, *, ttl: int = 64) -> None:
         with self._loop:
@@ -301,10 +278,6 @@ class Datagram:
             return self._received.pop(0)
         error, destination = self._errors.pop(0)
         raise HostError(error, f"UDP {self.local} to {destination}")
-
-    def close(self) -> None:
-        with self._loop:
-            self.socket.close()
 
 
 def blocking_connect(loop: Loop, socket: StreamSocket, timeout: float = DEFAULT_TIMEOUT) -> Stream:

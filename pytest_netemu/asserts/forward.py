@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final, cast
 
-from netemu.errors import HostError, LocalError, NetemuTimeoutError
+from netemu.errors import HostError, LocalError, NetemuTimeoutError, PeerError
 from netemu.guest.protocol import Guest
 from netemu.io.host import Host
 from netemu.net.sockets import DEFAULT_TIMEOUT
@@ -57,7 +57,7 @@ def _tcp(forward: Forward, guest: Guest, host: Host, timeout: float) -> str:
                     inside.send(_TO_HOST, timeout)
                     if (got := outside.recv_exactly(len(_TO_HOST), timeout)) != _TO_HOST:
                         return f"{doing}: {_first_difference(_TO_HOST, got)}"
-    except (HostError, NetemuTimeoutError, LocalError) as error:
+    except (HostError, NetemuTimeoutError, PeerError) as error:
         return f"{doing}: {error}"
     return ""
 
@@ -78,7 +78,7 @@ def _udp(forward: Forward, guest: Guest, host: Host, timeout: float) -> str:
                 return f"{doing}: {_first_difference(_TO_HOST, answer.data)}"
             if (answer.source.address, answer.source.port) != (_reachable(forward), forward.host.port):
                 return f"the answer came from {answer.source}, not from the forwarded port"
-    except (HostError, NetemuTimeoutError, LocalError) as error:
+    except (HostError, NetemuTimeoutError, PeerError) as error:
         return f"{doing}: {error}"
     return ""
 

@@ -40,11 +40,13 @@ class EventWriter:
 
 
 def read_events(path: Path) -> Iterator[Event]:
-    """The events of a file, oldest first; a last line that a crash cut short is left out."""
+    """The events of a file, oldest first; from a line that is none (a crash cut it short) on, nothing."""
     with path.open(encoding="utf-8") as file:
         for line in file:
             try:
                 event = json.loads(line)
             except json.JSONDecodeError:
+                return
+            if not isinstance(event, dict):
                 return
             yield event

@@ -18,8 +18,11 @@ def markdown(document: dict[str, Any]) -> str:
     lines = ["# netemu conformance", "", f"frames `{document['run']['frames'][:16]}`, started {document['run']['started']}", ""]
     for implementation in document["implementations"]:
         results = [result for result in document["results"] if result["implementation"] == implementation["id"]]
+        if not results:  # it only had a part in it
+            continue
         names = [name for name in OUTCOMES if any(result["outcome"] == name for result in results)]
-        lines += [f"## {implementation['id']} ({implementation['kind']})", "", f"| level | {' | '.join(names)} |"]
+        version = f" {implementation['version']}" if implementation["version"] else ""
+        lines += [f"## {implementation['id']}{version} ({implementation['kind']})", "", f"| level | {' | '.join(names)} |"]
         lines.append("| --- |" + " ---: |" * len(names))
         for level in _LEVELS:
             of_level = [result["outcome"] for result in results if levels.get(result["requirement"]) == level]

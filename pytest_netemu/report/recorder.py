@@ -22,9 +22,13 @@ from typing import Any, Final
 import pytest
 
 import netemu
+from netemu.errors import LocalError
 from pytest_netemu import markers, matrix
+from pytest_netemu.builtin import own_commit
+from pytest_netemu.options import SETTINGS
 from pytest_netemu.outcomes import Verdict, judge
-from pytest_netemu.registry import Registry
+from pytest_netemu.platform import PLATFORM
+from pytest_netemu.registry import Registration, Registry
 from pytest_netemu.report.events import Event, EventWriter, Json, read_events
 from pytest_netemu.report.fold import fold
 from pytest_netemu.requirements import Requirement, catalogue
@@ -33,8 +37,8 @@ from pytest_netemu.suites import SUITE_VERSION
 __all__ = ["ConformanceRecorder", "claims", "write_views"]
 
 _UNSUPPORTED: Final = "unsupported: "  # how the skips of `pytest_netemu.matrix` for a missing capability begin
-_NO_EVIDENCE: Final[dict[str, Any]] = {"networks": [], "ladder": None, "seed": 0, "determinism": "wall"}
-_SUITES: Final = "pytest_netemu/suites/"
+_NO_EVIDENCE: Final[dict[str, Any]] = {"networks": [], "ladder": None, "determinism": "wall"}
+_REGISTRIES: Final[dict[str, pytest.StashKey[Any]]] = {"guest": matrix.GUESTS, "backend": matrix.BACKENDS}
 
 
 def claims(item: pytest.Item) -> list[Requirement]:
@@ -73,8 +77,14 @@ class ConformanceRecorder:
 
     def pytest_sessionstart(self) -> None:
         if self._controller:
-            self._writer = EventWriter(self._out / "events.jsonl")
-            self._writer.write("start", {"run": _run()})
+            try:
+                self._writer = EventWriter(self._out / "events.jsonl")
+            except OSError as error:
+                reason = (
+                    f"--netemu-out (or ini netemu_out): {error.filename}: {error.strerror}; give a directory that can be written to"
+                )
+                raise pytest.UsageError(reason) from None
+            self._writer.write("start", {"run": _run(self._config)})
             for requirement in catalogue().values():
                 self._writer.write("requirement", _described(requirement))
 
@@ -82,7 +92,8 @@ class ConformanceRecorder:
         evidence: dict[str, Any] = getattr(report, "netemu", None) or {}
         for name, (outcome, why) in evidence.get("verdicts", {}).items():
             verdict = Verdict(outcome, why)
-            self._write_result(catalogue()[name], verdict, evidence, report.nodeid, round(report.duration * 1e9))
+            nodeid = _same_everywhere(report.nodeid, evidence["shipped"])
+            self._write_result(catalogue()[name], verdict, evidence, nodeid, round(report.duration * 1e9))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:
@@ -90,30 +101,39 @@ class ConformanceRecorder:
         from pytest_netemu.conformance import checks_of
 
         axis = re.search(r"\[([\w.]+)", crashitem)
-        for requirement in checks_of(crashitem):
+        for check in checks_of(crashitem):
             died = Verdict("error", "the process died while this ran")
-            cell = {requirement.side: axis[1]} if axis else {}
-            evidence: dict[str, Any] = {**_NO_EVIDENCE, "cell": cell, "replay": f"pytest '{crashitem}'"}
-            self._write_result(requirement, died, evidence, crashitem, 0)
+            cell = {check.requirement.side: axis[1]} if axis else {}
+            arms = [found.arm for side, name in cell.items() if (found := self._registered(side, name))]
+            settings = self._config.stash[SETTINGS]
+            known = {"arm": arms[0] if arms else "in-process", "clock": settings.clock, "seed": settings.seed}
+            evidence: dict[str, Any] = {**_NO_EVIDENCE, **known, "cell": cell, "shipped": check.module}
+            self._write_result(check.requirement, died, evidence, _same_everywhere(crashitem, check.module), 0)
 
     def _write_result(
         self, requirement: Requirement, verdict: Verdict, evidence: dict[str, Any], nodeid: str, wall_ns: int
     ) -> None:
         if self._writer is not None:
             implementation = evidence["cell"].get(requirement.side, requirement.side)
-            self._introduce(implementation, requirement.side)
+            for side, name in {**evidence["cell"], requirement.side: implementation}.items():
+                self._introduce(side, name)
             self._writer.write("result", _result(requirement, implementation, verdict, evidence, nodeid, wall_ns))
 
-    def _introduce(self, implementation: str, side: str) -> None:
-        """Write an implementation's event when its first result comes."""
-        if self._writer is None or implementation in self._implementations:
+    def _introduce(self, side: str, name: str) -> None:
+        """Write the event of an implementation when the first result comes that it had a part in."""
+        if self._writer is None or side not in _REGISTRIES or name in self._implementations:
             return
-        self._implementations.add(implementation)
-        stash = self._config.stash
-        registry: Registry[Any] = stash[matrix.GUESTS] if side == "guest" else stash[matrix.BACKENDS]
-        known = implementation in registry.names
-        capabilities: list[Json] = [*sorted(registry[implementation].capabilities)] if known else []
-        self._writer.write("implementation", {"id": implementation, "kind": side, "capabilities": capabilities})
+        self._implementations.add(name)
+        found = self._registered(side, name)
+        runs_here = found is not None and found.probe() is None
+        version, commit = (found and runs_here and found.version()) or (None, None)
+        capabilities: list[Json] = [*sorted(found.capabilities)] if found else []
+        about: Event = {"id": name, "kind": side, "version": version, "commit": commit, "capabilities": capabilities}
+        self._writer.write("implementation", about)
+
+    def _registered(self, side: str, name: str) -> Registration[Any] | None:
+        registry: Registry[Any] = self._config.stash[_REGISTRIES[side]]
+        return registry[name] if name in registry.names else None
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         if self._writer is None:
@@ -128,11 +148,17 @@ class ConformanceRecorder:
 
 
 def write_views(events: Path) -> dict[str, Json]:
-    """Fold the file `events` and write the document, the HTML page and the Markdown summary beside it; gives the document."""
+    """Fold the file `events` and write the document, the HTML page and the Markdown summary beside it; gives the document.
+
+    A file that is not of a run is a `LocalError`.
+    """
     from pytest_netemu.report.html import html
     from pytest_netemu.report.markdown import markdown
 
-    document = fold(read_events(events))
+    found = list(read_events(events))
+    if not found or found[0].get("$type") != "start":
+        raise LocalError(f"{events} is not of a run: its first line is no start event")
+    document = fold(found)
     (events.parent / "netemu-conformance.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8")
     (events.parent / "index.html").write_text(html(document), "utf-8")
     (events.parent / "summary.md").write_text(markdown(document), "utf-8")
@@ -174,26 +200,34 @@ def _result(
 ) -> Event:
     networks: list[dict[str, Any]] = evidence["networks"]
     found: dict[str, Json] = {"ladder": evidence["ladder"]} if evidence["ladder"] else {}
-    found |= {f"capture {number}": network["capture"] for number, network in enumerate(networks, 1) if network["capture"]}
+    captures = [network["capture"] for network in networks if network["capture"]]
+    found |= {f"pcapng {number}" if number > 1 else "pcapng": path for number, path in enumerate(captures, 1)}
     return {
         "requirement": requirement.id,
         "implementation": implementation,
+        "arm": evidence["arm"],
         "variant": evidence["cell"],
         "outcome": verdict.outcome,
         "why": verdict.why,
         "nodeid": nodeid,
         "seed": evidence["seed"],
+        "clock": evidence["clock"],
         "determinism": evidence["determinism"],
         "frames": networks[-1]["digest"] if networks else None,
         "virtual_ns": networks[-1]["elapsed_ns"] if networks else 0,
         "wall_ns": wall_ns,
         "evidence": found,
-        "repro": _repro(requirement, evidence, nodeid),
+        "repro": _repro(requirement, evidence),
     }
 
 
-def _repro(requirement: Requirement, evidence: dict[str, Any], nodeid: str) -> str:
-    if not nodeid.startswith(_SUITES):
+def _same_everywhere(nodeid: str, shipped: str | None) -> str:
+    """The node id, for a shipped test as seen from above its packages, wherever pytest's root directory was."""
+    return f"{shipped.replace('.', '/')}.py::{nodeid.partition('::')[2]}" if shipped else nodeid
+
+
+def _repro(requirement: Requirement, evidence: dict[str, Any]) -> str:
+    if not evidence["shipped"]:
         return str(evidence["replay"])
     sides = "".join(f" --{side} {name}" for side, name in evidence["cell"].items())
     return f"netemu conformance{sides} --clause {requirement.id}"
@@ -212,9 +246,10 @@ def _described(requirement: Requirement) -> Event:
     document = requirement.document
     return {
         "id": requirement.id,
-        "document": document.id,
+        "doc": document.id,
         "title": document.title,
         "edition": document.edition,
+        "errata": [*requirement.errata],
         "section": requirement.section,
         "level": requirement.level,
         "role": requirement.role,
@@ -222,18 +257,24 @@ def _described(requirement: Requirement) -> Event:
         "url": requirement.url,
         "status": requirement.status,
         "reason": requirement.reason,
+        "issue": requirement.issue,
     }
 
 
-def _run() -> Event:
+def _run(config: pytest.Config) -> Event:
     started = _now()
+    settings = config.stash[SETTINGS]
     return {
-        "id": re.sub(r"\D", "", started),
+        "id": re.sub(r"\D", "", started)[: len("yyyymmddHHMMSS")],
         "started": started,
-        "suite": {"name": "pytest_netemu.suites", "version": SUITE_VERSION},
+        "suite": {"name": "pytest_netemu.suites", "version": SUITE_VERSION, "git": own_commit()},
         "plugin": {"name": "pytest-netemu", "version": netemu.__version__},
         "python": platform.python_version(),
         "platform": f"{sys.platform} {platform.release()} {platform.machine()}",
+        "seed": settings.seed,
+        "clock": settings.clock,
+        "accel": "none",  # no guest here is a virtual machine
+        "probes": {name: finding.words for name, finding in config.stash[PLATFORM].items()},
     }
 
 

@@ -20,7 +20,8 @@ that binds).
 `level` is what the sentence says: MUST, SHOULD or MAY (and their negatives), or `descriptive` for documents that are older
 than RFC 2119 or do not use its words; a descriptive sentence binds like a MUST. `status` is `tested` (a check of a shipped
 suite names it), `implied` (another tested requirement cannot hold without it), `exception` (deliberately not met),
-`not-applicable` or `todo`; all but the first need a `reason`.
+`not-applicable` or `todo`; all but the first need a `reason`. `issue` may name where it is discussed, and `errata` (a list of
+numbers) the RFC's errata that the quote takes into account.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from netemu.errors import LocalError
 
@@ -49,7 +51,8 @@ ROLES = {
 }
 
 _DOCUMENT_KEYS = frozenset({"id", "title", "edition", "url"})
-_REQUIREMENT_KEYS = frozenset({"id", "level", "role", "status", "quote", "reason"})
+_NEEDED_KEYS = frozenset({"id", "level", "role", "status", "quote"})
+_KNOWN_KEYS = _NEEDED_KEYS | {"reason", "issue", "errata"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,8 @@ class Requirement:
     status: str
     quote: str
     reason: str | None = None
+    issue: str | None = None
+    errata: tuple[int, ...] = ()
 
     @property
     def url(self) -> str:
@@ -106,11 +111,11 @@ def parse_document(text: str, name: str) -> list[Requirement]:
     return list(found.values())
 
 
-def _requirement(entry: Mapping[str, str], document: Document, name: str) -> Requirement:
+def _requirement(entry: Mapping[str, Any], document: Document, name: str) -> Requirement:
     where = f"{name}: {entry.get('id', 'an entry without id')}"
-    if unknown := set(entry) - _REQUIREMENT_KEYS:
-        raise LocalError(f"{where} has the key {_words(unknown)}; known are {_words(_REQUIREMENT_KEYS)}")
-    if missing := _REQUIREMENT_KEYS - {"reason"} - set(entry):
+    if unknown := set(entry) - _KNOWN_KEYS:
+        raise LocalError(f"{where} has the key {_words(unknown)}; known are {_words(_KNOWN_KEYS)}")
+    if missing := _NEEDED_KEYS - set(entry):
         raise LocalError(f"{where} lacks {_words(missing)}")
     for key, allowed in (("level", LEVELS), ("status", STATUSES), ("role", tuple(ROLES))):
         if entry[key] not in allowed:
@@ -120,8 +125,8 @@ def _requirement(entry: Mapping[str, str], document: Document, name: str) -> Req
         raise LocalError(f"{where}: an id such as {document.id}/4.3.1/07 (document, section, number) is needed")
     if entry["status"] != "tested" and not entry.get("reason"):
         raise LocalError(f"{where} has status {entry['status']!r} without a reason; say why in one sentence")
-    fields = {key: value for key, value in entry.items() if key != "id"}
-    return Requirement(id=entry["id"], document=document, section=parts[1], **fields)
+    fields = {**entry, "errata": tuple(entry.get("errata", ()))}
+    return Requirement(document=document, section=parts[1], **fields)
 
 
 def _words(names: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
 """The shipped conformance suites, a package a wall; tests only, no hooks.
 
 Their bodies use the plugin's fixtures and ask for capabilities, never for an implementation, so one body judges every
-backend and guest of the matrix: `pytest --pyargs pytest_netemu.suites.user_network --netemu-backend mypkg:MyBackend`, or
+backend and guest of the matrix: `pytest --pyargs pytest_netemu.suites.user_network --netemu-backend mine`, or
 `netemu conformance`.
 """
 

@@ -1,5 +1,7 @@
 """The same suite where somebody else wrote one side: Linux as the guest, libslirp as the network."""
 
+import platform
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,10 @@ from netemu.guest.netns import NetnsGuest
 from netemu.guest.uml import UmlGuest
 from netemu.peers import libslirp
 
+RELEASES = {
+    "netns": platform.release,
+    "uml": lambda: subprocess.check_output(["linux.uml", "--version"], text=True).strip(),
+}
 GUESTS = {"netns": NetnsGuest.probe, "uml": UmlGuest.probe}
 
 # What libslirp 4.7 (Debian 12) to 4.9 does against the document, each seen on the wire by hand as well.
@@ -33,6 +39,9 @@ def test_linux_passes_on_our_network(kind: str, netemu_platform, tmp_path: Path)
     outcomes = {entry["outcome"] for entry in document["results"] if entry["variant"].get("guest") == kind}
     assert status == 0, [entry for entry in document["results"] if entry["outcome"] in ("fail", "error")]
     assert outcomes <= {"pass", "unsupported"}
+    assert {entry["arm"] for entry in document["results"] if entry["variant"].get("guest") == kind} == {"kernel"}
+    (version,) = [entry["version"] for entry in document["implementations"] if entry["id"] == kind]
+    assert version == RELEASES[kind]()
     passed = {e["requirement"] for e in document["results"] if e["variant"].get("guest") == kind and e["outcome"] == "pass"}
     assert {"qemu/user-mode/01", "qemu/user-mode/04", "qemu/user-mode/05", "qemu/user-mode/07"} <= passed
 
@@ -48,3 +57,5 @@ def test_libslirp_is_judged_and_its_defects_are_found(netemu_platform, tmp_path:
     assert failed >= KNOWN_OF_LIBSLIRP
     assert status == 1
     assert {entry["determinism"] for entry in results} == {"ordered"}
+    assert {entry["arm"] for entry in results} == {"oracle"}
+    assert libslirp.version() in [entry["version"] for entry in document["implementations"] if entry["id"] == "libslirp"]

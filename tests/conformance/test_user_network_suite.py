@@ -1,6 +1,9 @@
 """Our own user-mode network, judged by the shipped suite: everything holds, and a second run sees the same frames."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -44,3 +47,25 @@ def test_all_of_it_is_exact(document: dict):
 
 def test_another_run_sees_the_same_frames(document: dict, tmp_path: Path):
     assert judged(tmp_path, "2")["run"]["frames"] == document["run"]["frames"]
+
+
+def test_pytest_itself_sees_the_same_frames_in_other_processes_and_another_directory(document: dict, tmp_path: Path):
+    """There pytest takes the suites' own directory for the root, so that the node ids are others."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--pyargs",
+        "pytest_netemu.suites",
+        "--netemu-out=out",
+        "-n",
+        "2",
+        "-p",
+        "no:cacheprovider",
+    ]
+    environment = {**os.environ, "PYTHONHASHSEED": "3"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout
+    found = json.loads((tmp_path / "out" / "netemu-conformance.json").read_text())
+    assert found["run"]["frames"] == document["run"]["frames"]
+    assert [entry["repro"] for entry in found["results"]] == [entry["repro"] for entry in document["results"]]

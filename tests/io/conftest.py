@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from netemu.io.loop import RealLoop
-from netemu.io.namespace import Namespace, probe_namespace
+from netemu.io.namespace import Namespace
 from netemu.net.loop import VirtualLoop
 
 
@@ -43,17 +43,9 @@ def real_loop(nothing_left_behind):
     loop.close()
 
 
-@pytest.fixture(scope="session")
-def namespace_probe():
-    return probe_namespace()
-
-
 @pytest.fixture
-def namespace(namespace_probe, nothing_left_behind):
+def namespace(netemu_platform, nothing_left_behind):
     """A private namespace; where none can be made the test is skipped, but fails in CI, which must be able to."""
-    if not namespace_probe.available:
-        if os.environ.get("CI") == "true":
-            pytest.fail(namespace_probe.words)
-        pytest.skip(namespace_probe.words)
+    netemu_platform.require("network-namespaces")
     with Namespace("test") as namespace:
         yield namespace

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import shutil
 import struct
 import subprocess
 from dataclasses import replace
@@ -93,12 +92,12 @@ def test_blocks_are_whole_and_aligned():
     assert kinds == [0x0A0D0D0A, 1, 6, 6, 6, 1, 6]
 
 
-needs_tshark = pytest.mark.skipif(shutil.which("tshark") is None, reason="tshark is not installed")
-
-
-@needs_tshark
 class TestTshark:
     """An independent reader: it opens the file without complaint and shows what we wrote."""
+
+    @pytest.fixture(autouse=True)
+    def tshark(self, netemu_platform):
+        netemu_platform.require("tshark")
 
     def read(self, path, *fields):
         options = [option for field in fields for option in ("-e", field)]

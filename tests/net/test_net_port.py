@@ -207,6 +207,14 @@ def test_a_link_that_goes_down_purges_what_waited_and_frees_the_sender(loop, pai
     assert not sender.busy
 
 
+def test_what_has_left_a_port_arrives_though_its_link_goes_down(loop, pair):
+    sender, receiver = pair
+    sender.send(b"0")
+    sender.set_link(up=False)
+    loop.run_for(0)
+    assert receiver.frames == [b"0"]
+
+
 def test_unplugging_counts_what_was_queued(loop, pair):
     sender, receiver = pair
     sender.send(b"0")

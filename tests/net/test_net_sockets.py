@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from netemu.errors import HostError, LocalError, NetemuTimeoutError
+from netemu.errors import HostError, LocalError, NetemuTimeoutError, PeerError
 from netemu.net.clock import SECOND
 from netemu.net.loop import VirtualLoop
 from netemu.net.sockets import Datagram, Listener, Received, Stream, blocking_connect, endpoint
@@ -131,7 +131,7 @@ class TestReceive:
         loop.call_at(SECOND, lambda: socket.inbox.extend(b"defg"))
         assert stream.recv_exactly(6) == b"abcdef"
         socket.eof = True
-        with pytest.raises(LocalError, match="ended after 1 of 4 octets"):
+        with pytest.raises(PeerError, match="ended after 1 of 4 octets"):
             stream.recv_exactly(4)
 
 

@@ -73,6 +73,14 @@ class TestSections:
         again = pytester.runpytest(*[word.strip("'") for word in command.split()[1:]])
         again.assert_outcomes(failed=1)
 
+    def test_the_way_back_starts_where_pytest_was_started(self, pytester, monkeypatch):
+        below = pytester.mkdir("below")
+        (below / "test_it.py").write_text("def test_fails(netemu_guest): assert False")
+        pytester.makeini("[pytest]")
+        monkeypatch.chdir(below)
+        output = pytester.runpytest("test_it.py").outlines
+        assert "pytest 'test_it.py::test_fails[netemu-inproc]' --netemu-guest=inproc --netemu-backend=netemu" in output
+
     def test_dropped_frames_are_named(self, pytester):
         pytester.makepyfile(
             """

@@ -65,6 +65,28 @@ class TestMatrix:
         options = ["--netemu-guest=netns", "--netemu-guest=inproc", "--netemu-backend=netemu,libslirp"]
         assert self.ids(pytester, *options) == cells
 
+    def test_a_factory_alone_meets_every_backend_and_guest(self, pytester):
+        pytester.makeconftest(
+            """
+            def pytest_netemu_register_backends(registry):
+                registry.register("other", lambda network: network.netdev("user"), capabilities={"arp", "virtual-clock"})
+            """
+        )
+        pytester.makepyfile(
+            """
+            import pytest
+
+            @pytest.mark.netemu_requires("dhcp4")
+            def test_guests(netemu_guest_factory): print("guest", netemu_guest_factory().kind)
+
+            @pytest.mark.netemu_requires("arp")
+            def test_backends(netemu_backend_factory): print("backend", netemu_backend_factory().kind)
+            """
+        )
+        ran = pytester.runpytest("-s", "-v", "--netemu-guest=inproc", "--netemu-backend=netemu,other")
+        ran.assert_outcomes(passed=3)
+        ran.stdout.fnmatch_lines(["*test_guests[[]inproc]*", "*test_backends[[]netemu]*", "*test_backends[[]other]*"])
+
     def test_names_given_twice_count_once(self, pytester):
         assert self.ids(pytester, "--netemu-guest=inproc,inproc") == ["netemu-inproc"]
 
@@ -244,7 +266,8 @@ class TestHooks:
         result.assert_outcomes(passed=1, failed=1)
         result.stdout.fnmatch_lines(["*test_it[[]mine-inproc]*PASSED*"])
 
-    def test_a_probe_of_ones_own_runs_once_when_asked(self, pytester):
+    def test_a_probe_of_ones_own_runs_once_when_asked(self, pytester, monkeypatch):
+        monkeypatch.delenv("CI", raising=False)  # where a missing part would fail the inner test
         pytester.makeconftest(
             """
             from netemu.platform import Finding
@@ -267,6 +290,13 @@ class TestHooks:
         result.assert_outcomes(passed=1, skipped=1)
         result.stdout.fnmatch_lines(["*platform: moon: no moon tonight; mend it with: wait a week"])
         assert result.stdout.str().count("probing") == 1
+
+    def test_an_arm_that_there_is_not_is_a_usage_error(self, pytester):
+        pytester.makeconftest(
+            "def pytest_netemu_register_guests(registry): registry.register('x', None, capabilities=(), arm='leg')"
+        )
+        ran = pytester.runpytest_inprocess()
+        ran.stderr.fnmatch_lines("ERROR: guest 'x' has arm 'leg'; give one of in-process, kernel, oracle, replay")
 
     def test_a_name_that_is_taken_is_a_usage_error(self, pytester):
         pytester.makeconftest("def pytest_netemu_register_guests(registry): registry.register('inproc', None, capabilities=())")

@@ -20,10 +20,14 @@ DIGEST = "0" * 64
 RUN = {
     "id": "1",
     "started": "2026-11-22T12:00:00+00:00",
-    "suite": {"name": "s", "version": "1"},
+    "suite": {"name": "s", "version": "1", "git": None},
     "plugin": {"name": "p", "version": "1"},
     "python": "3.11",
     "platform": "linux",
+    "seed": 0,
+    "clock": "virtual",
+    "accel": "none",
+    "probes": {"kvm": "no such file"},
 }
 
 
@@ -32,9 +36,10 @@ def requirement(name: str = "rfc0/1/01", level: str = "MUST") -> dict[str, Any]:
     return {
         "$type": "requirement",
         "id": name,
-        "document": document,
+        "doc": document,
         "title": "Title",
         "edition": "1969-04",
+        "errata": [],
         "section": section,
         "level": level,
         "role": "server",
@@ -42,6 +47,7 @@ def requirement(name: str = "rfc0/1/01", level: str = "MUST") -> dict[str, Any]:
         "url": "https://example.org",
         "status": "tested",
         "reason": None,
+        "issue": None,
     }
 
 
@@ -50,23 +56,25 @@ def result(outcome: str = "pass", *, name: str = "rfc0/1/01", test: str = "test_
         "$type": "result",
         "requirement": name,
         "implementation": "mine",
+        "arm": "in-process",
         "variant": {"backend": "mine"},
         "outcome": outcome,
         "why": "" if outcome == "pass" else "because <it>",
         "nodeid": test,
         "seed": 0,
+        "clock": "virtual",
         "determinism": "exact",
         "frames": DIGEST,
         "virtual_ns": 1_500_000_000,
         "wall_ns": 2_000_000,
-        "evidence": {} if outcome == "pass" else {"ladder": "guest ---> host", "capture 1": "x/frames.pcapng"},
+        "evidence": {} if outcome == "pass" else {"ladder": "guest ---> host", "pcapng": "x/frames.pcapng"},
         "repro": "netemu conformance --clause rfc0/1/01",
         **changes,
     }
 
 
 def events(*more: dict[str, Any]) -> list[dict[str, Any]]:
-    mine = {"$type": "implementation", "id": "mine", "kind": "backend", "capabilities": ["arp"]}
+    mine = {"$type": "implementation", "id": "mine", "kind": "backend", "version": "1.2", "commit": None, "capabilities": ["arp"]}
     return [{"$type": "start", "run": RUN}, requirement(), requirement("rfc0/2/01", "SHOULD"), mine, *more]
 
 
@@ -152,6 +160,22 @@ def test_a_cell_has_a_colour_and_a_letter(outcome: Any):
     assert f'<i class="p o-{outcome.name}" title="{outcome.name}">{outcome.letter}</i>' in page
 
 
+def test_only_who_was_judged_has_a_column_and_only_where():
+    other = {"$type": "implementation", "id": "other", "kind": "guest", "version": None, "commit": "f" * 40, "capabilities": []}
+    part = {**other, "id": "part"}
+    page = html(folded(other, part, result(), result(name="rfc0/2/01", implementation="other")))
+    assert page.count('title="other"') == page.count('title="mine"') == 1
+    assert 'title="part"' not in page
+    assert "guest part</dt><dd>version not known, <code>ffffff" in page
+    assert "<dt>kvm</dt><dd>no such file</dd>" in page
+    assert 'title="other"' not in html(folded(other, result()))
+
+
+def test_the_summary_leaves_out_who_was_not_judged():
+    part = {"$type": "implementation", "id": "part", "kind": "guest", "version": None, "commit": None, "capabilities": []}
+    assert "part" not in markdown(folded(part, result()))
+
+
 def test_a_run_without_results_has_a_page_too():
     assert "No check has run." in html(fold(events()[:3]))
 
@@ -160,4 +184,5 @@ def test_the_summary_counts_by_level_and_names_what_failed():
     text = markdown(folded(result("fail"), result("nonstrict", name="rfc0/2/01", test="test_b")))
     assert "| level | nonstrict | fail |" in text
     assert "| MUST | 0 | 1 |" in text
+    assert "## mine 1.2 (backend)" in text
     assert text.index("**fail** `rfc0/1/01` because <it>") < text.index("**nonstrict** `rfc0/2/01`")

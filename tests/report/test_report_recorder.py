@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from netemu import __version__
+from netemu.platform import PROBES
+
 CHECKS = """
 import pytest
 from netemu.errors import NetemuTimeoutError
@@ -140,7 +143,7 @@ def test_pytest_agrees(folder: Path):
 def test_a_failure_has_evidence(folder: Path):
     failed = next(entry for entry in report(folder)["results"] if "::test_fail[" in entry["nodeid"])
     assert "ARP who-has 10.0.2.2" in failed["evidence"]["ladder"]
-    assert (folder / "out" / failed["evidence"]["capture 1"]).stat().st_size > 0
+    assert (folder / "out" / failed["evidence"]["pcapng"]).stat().st_size > 0
     assert failed["why"].startswith("wrong answer")
     assert failed["repro"].startswith("pytest ")
 
@@ -170,7 +173,17 @@ def test_workers_report_to_one_controller(folder: Path):
     alone, together = report(folder), report(folder, "together")
     assert outcomes(together) == outcomes(alone) == EXPECTED
     assert together["run"]["frames"] == alone["run"]["frames"]
-    assert [entry["id"] for entry in together["implementations"]] == ["netemu"]
+    assert together["implementations"] == alone["implementations"]
+
+
+def test_parts_and_machine_are_named(folder: Path):
+    document = report(folder)
+    parts = {entry["id"]: (entry["kind"], entry["version"]) for entry in document["implementations"]}
+    assert parts == {"netemu": ("backend", __version__), "inproc": ("guest", __version__)}
+    run = document["run"]
+    assert (run["seed"], run["clock"], run["accel"]) == (0, "virtual", "none")
+    assert run["probes"].keys() == PROBES.keys()
+    assert {entry["arm"] for entry in document["results"]} == {"in-process"}
 
 
 def test_nothing_is_recorded_unless_asked_for(pytester: pytest.Pytester):
@@ -184,10 +197,11 @@ def test_a_crashed_worker_is_an_error_of_its_check(pytester: pytest.Pytester):
     """Only the name of a shipped check tells what it was about, so one with that name crashes."""
     pytester.mkpydir("suite")
     (pytester.path / "suite" / "test_fragments.py").write_text(
-        "import os, pytest\n@pytest.mark.parametrize('which', ['libslirp-x'])\n"
+        "import os, pytest\n@pytest.mark.parametrize('which', ['libslirp'])\n"
         "def test_fragments_are_put_together(which):\n    os._exit(7)\n"
     )
     pytester.runpytest_subprocess("--netemu-out=out", "-n", "1", "-p", "no:cacheprovider")
     (only,) = report(pytester.path)["results"]
     assert (only["requirement"], only["outcome"]) == ("rfc1122/3.3.2/01", "error")
-    assert only["implementation"] == "libslirp"
+    assert (only["implementation"], only["arm"]) == ("libslirp", "oracle")
+    assert only["repro"] == "netemu conformance --backend libslirp --clause rfc1122/3.3.2/01"

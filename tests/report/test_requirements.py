@@ -83,7 +83,7 @@ def test_the_marks_say_what_the_catalogue_says():
 
 def test_a_check_is_found_by_its_node_id():
     found = checks_of("pytest_netemu/suites/user_network/test_fragments.py::test_fragments_are_put_together[libslirp]")
-    assert [requirement.id for requirement in found] == ["rfc1122/3.3.2/01"]
+    assert [check.requirement.id for check in found] == ["rfc1122/3.3.2/01"]
     assert checks_of("tests/test_mine.py::test_fragments_are_put_together") == []
 
 

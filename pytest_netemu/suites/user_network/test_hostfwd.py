@@ -67,8 +67,7 @@ def test_tcp_is_what_is_meant_unless_said(netemu_backend: UserBackend, netemu_gu
 
 @judges("qemu/hostfwd/04")
 @pytest.mark.netemu_requires("hostfwd.tcp", "hostfwd.udp")
-def test_there_may_be_many(netemu: Network, netemu_backend: UserBackend, netemu_backend_factory: BackendFactory) -> None:
-    del netemu_backend  # it says which kind; this network has its forwards from the start
+def test_there_may_be_many(netemu: Network, netemu_backend_factory: BackendFactory) -> None:
     backend = netemu_backend_factory(hostfwd=["tcp:127.0.0.1:0-:80", "tcp:127.0.0.1:0-:443", "udp:127.0.0.1:0-:53"])
     tester = Tester(netemu, backend)
     http, https, dns = backend.forwards

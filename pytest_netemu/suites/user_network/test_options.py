@@ -7,7 +7,6 @@ from ipaddress import IPv4Address, IPv4Network
 import pytest
 
 from netemu.errors import NetemuTimeoutError
-from netemu.netdev.protocol import UserBackend
 from netemu.network import Network
 from netemu.wire.address import MacAddress
 from netemu.wire.dhcpv4 import DhcpMessageType, DhcpOption, Dhcpv4
@@ -25,9 +24,8 @@ _POOL = 16  # leases
 
 
 @pytest.fixture
-def make(netemu: Network, netemu_backend: UserBackend, netemu_backend_factory: BackendFactory) -> _Make:
+def make(netemu: Network, netemu_backend_factory: BackendFactory) -> _Make:
     """A tester on a network of the cell's kind with options of its own."""
-    del netemu_backend  # it says which kind
     return _Make(netemu, netemu_backend_factory)
 
 
