@@ -319,20 +319,3 @@ class TestFixtures:
             result.stdout.fnmatch_lines(["*platform: guest netns: *"])
         else:
             result.assert_outcomes(passed=1)
-
-    def test_capabilities_are_declared_as_they_are(self, pytester):
-        pytester.makepyfile(
-            """
-            from pytest_netemu.matrix import BACKENDS, GUESTS
-
-            def test_guest(request, netemu_guest):
-                assert netemu_guest.capabilities == request.config.stash[GUESTS][netemu_guest.kind].capabilities
-
-            def test_backend(request, netemu_backend):
-                name = request.node.callspec.params["netemu_backend"]
-                assert netemu_backend.capabilities == request.config.stash[BACKENDS][name].capabilities
-            """
-        )
-        outcomes = pytester.runpytest("--netemu-backend=netemu,libslirp", "--netemu-guest=inproc,netns", "-rs").parseoutcomes()
-        assert outcomes.pop("passed") >= 3  # two backends alone need nothing of the machine, nor does inproc on netemu
-        assert outcomes.keys() <= {"skipped"}
