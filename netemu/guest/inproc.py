@@ -274,7 +274,6 @@ class InprocGuest:
             own = self.address if destination.version == 4 else None
             return ping(loop, socket, destination, own=own, count=count, size=size, ttl=ttl, deadline=deadline)
 
-
     def resolve(
         self, name: str, *, server: Address | None = None, family: Family = 4, timeout: float = DEFAULT_TIMEOUT
     ) -> list[IPAddress]:

@@ -22,7 +22,7 @@ from netemu.wire.icmpv6 import Icmpv6Type, Icmpv6UnreachableCode
 __all__ = ["ping", "refused"]
 
 _INTERVAL = 1 * SECOND
-_LARGEST = 65_507  # octets: a datagram's 65,535 without its IPv4 header and ICMP's
+_LARGEST: dict[Family, int] = {4: 65_507, 6: 65_527}  # octets: 65,535 without ICMP's header, and for IPv4 without its own
 
 _REFUSALS: dict[Family, dict[int, tuple[int, int]]] = {
     4: {
@@ -60,8 +60,9 @@ def ping(
     A number that no echo request can have is a `LocalError`.
     An error that comes from the sender itself (`own` address) has the source None. `socket` stays the caller's to close.
     """
-    if count < 1 or not 0 <= size <= _LARGEST or not 1 <= ttl <= 255:
-        raise LocalError(f"ping with count={count}, size={size}, ttl={ttl}: count is 1 or more, size 0 to {_LARGEST}, ttl 1 to 255")
+    largest = _LARGEST[destination.version]
+    if count < 1 or not 0 <= size <= largest or not 1 <= ttl <= 255:
+        raise LocalError(f"ping with count={count}, size={size}, ttl={ttl}: count is 1 or more, size 0 to {largest}, ttl 1 to 255")
     payload = bytes(index & 0xFF for index in range(size))
     sent_at: list[int] = []
     rtts: dict[int, int] = {}
