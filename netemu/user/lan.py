@@ -44,7 +44,7 @@ class Lan:
     ) -> None:
         self.mac = MacAddress(b"\x52\x55" + options.host.packed)
         self._options = options
-        self._own = frozenset(options.own_addresses)
+        self._own = set(options.own_addresses)
         self._counters = counters
         self._identification = identification
         self._on_unreachable = on_unreachable
@@ -55,6 +55,10 @@ class Lan:
     def is_own(self, address: IPv4Address) -> bool:
         """One of the network's addresses."""
         return address in self._own
+
+    def add_own(self, address: IPv4Address) -> None:
+        """The network has this address too from now on."""
+        self._own.add(address)
 
     def reachable(self, address: IPv4Address, now: int) -> MacAddress | None:
         """The MAC address of a guest if it is known and need not be asked about yet."""

@@ -29,6 +29,7 @@ from typing import Protocol
 from netemu.io.host import Host
 from netemu.net.offload import CSUM, TSO4, TSO_ECN, complete
 from netemu.net.port import Frame, FrameView
+from netemu.net.sockets import StreamSocket
 from netemu.stack.fragments import Reassembler
 from netemu.stack.icmp import IcmpReport, is_martian
 from netemu.user.dhcp import DhcpServer
@@ -36,6 +37,8 @@ from netemu.user.dns import DNS_PORT, DnsForwarder
 from netemu.user.fastpath import KEY, SegmentWriter, is_plain
 from netemu.user.flow import Flow, Refusal
 from netemu.user.forward import Forward
+from netemu.user.guest_forward import GuestForward
+from netemu.user.guestfwd import GuestForwards
 from netemu.user.hostfwd import HostForwards
 from netemu.user.icmp import EchoService
 from netemu.user.lan import Lan
@@ -106,6 +109,7 @@ class UserNetwork:
         self._writer = SegmentWriter(self._lan)
         self._tcp = TcpNat(self._realm, self._writer)
         self._forwards = HostForwards(self._realm, self._tcp)
+        self._servers = GuestForwards(self._realm, self._tcp, self._lan)
         self._services: list[_Service] = [self._tcp, self._udp, self._forwards, self._echo, self._dns]
         self._tftp = None
         if files is not None:
@@ -114,7 +118,7 @@ class UserNetwork:
             )
             self._services.append(self._tftp)
         services: dict[int, Callable[[Packet, int], None]] = {IpProtocol.UDP: self._receive_udp, IpProtocol.TCP: self._tcp.receive}
-        self._router6 = Router6(options, lan6, side6, self._echo, services, self._tcp.reported, self.counters)
+        self._router6 = Router6(options, lan6, side6, self._echo, services, self.counters)
         self._parts: tuple[_Timed, ...] = (
             self._router6,
             self._lan,
@@ -132,6 +136,8 @@ class UserNetwork:
         try:
             for rule in options.hostfwd:
                 self._forwards.add(rule)
+            for rule in options.guestfwd:
+                self._servers.add(rule)
         except BaseException:
             self.close()
             raise
@@ -170,6 +176,10 @@ class UserNetwork:
     def forwards(self) -> tuple[Forward, ...]:
         return self._forwards.forwards
 
+    @property
+    def guest_forwards(self) -> tuple[GuestForward, ...]:
+        return self._servers.forwards
+
     def flows(self) -> tuple[Flow, ...]:
         """Every connection, mapping, ping session and waiting question there is now."""
         return tuple(flow for part in self._services for flow in part.flows())
@@ -183,6 +193,17 @@ class UserNetwork:
     def remove_forward(self, forward: Forward) -> None:
         """Stop to forward a port; its connections go on. Raises `LocalError` if there is no such forward."""
         self._forwards.remove(forward)
+
+    def add_guest_forward(self, rule: str, handler: Callable[[StreamSocket], None] | None = None) -> GuestForward:
+        """Begin to serve guests at an address of their network (`netemu.user.guestfwd`), by `handler` if one is given.
+
+        Raises `LocalError`.
+        """
+        return self._servers.add(rule) if handler is None else self._servers.serve(rule, handler)
+
+    def remove_guest_forward(self, forward: GuestForward) -> None:
+        """Serve there no more. Raises `LocalError` if there is no such server."""
+        self._servers.remove(forward)
 
     def close(self) -> None:
         """Give back every socket of the host's; guests hear nothing more."""
