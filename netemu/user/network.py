@@ -118,7 +118,7 @@ class UserNetwork:
             )
             self._services.append(self._tftp)
         services: dict[int, Callable[[Packet, int], None]] = {IpProtocol.UDP: self._receive_udp, IpProtocol.TCP: self._tcp.receive}
-        self._router6 = Router6(options, lan6, side6, self._echo, services, self.counters)
+        self._router6 = Router6(options, lan6, side6, self._echo, services, self._tcp.reported, self.counters)
         self._parts: tuple[_Timed, ...] = (
             self._router6,
             self._lan,
