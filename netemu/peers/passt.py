@@ -77,7 +77,7 @@ _FOREIGN: Final = (
 
 def version(peer: Peer) -> str:
     """What it calls itself, such as 0.0~git20260728.f8df3f1; where it does not know, what its package is called."""
-    line = _run(peer, "--version").splitlines()[0].removeprefix("passt ")
+    line = next((line[6:] for line in _run(peer, "--version").splitlines() if line.startswith("passt ")), "unknown version")
     if line.startswith("unknown") and shutil.which("dpkg-query"):
         query = ["dpkg-query", "--show", "--showformat=${Version}", peer.package]
         return subprocess.run(query, capture_output=True, text=True, check=False).stdout or line
