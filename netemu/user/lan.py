@@ -108,6 +108,13 @@ class Lan:
         """Send in a frame to `mac`, without asking anybody."""
         self.put(Ethernet(mac, self.mac, EtherType.IPV4, packet.pack()))
 
+    def put_octets(self, frame: Frame) -> None:
+        """Queue a frame that is whole already."""
+        if len(self._output) >= _OUTPUT_LIMIT:
+            self._counters["output-full"] += 1
+        else:
+            self._output.append(frame)
+
     def transmit(self) -> Iterator[Frame]:
         """The frames that wait, and those added meanwhile."""
         while self._output:
@@ -122,10 +129,7 @@ class Lan:
 
     def put(self, frame: Ethernet) -> None:
         """Queue a frame for `transmit`."""
-        if len(self._output) >= _OUTPUT_LIMIT:
-            self._counters["output-full"] += 1
-        else:
-            self._output.append(pad(frame.pack()))
+        self.put_octets(pad(frame.pack()))
 
     def _run_events(self, now: int) -> None:
         for event in self._neighbours.events():

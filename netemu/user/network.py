@@ -104,9 +104,9 @@ class UserNetwork:
         self._reassembler.counters = self.counters
         self._dhcp = DhcpServer(options, self.counters)
         self._echo = EchoService(self._realm)
-        self._udp = UdpNat(self._realm)
-        self._dns = DnsForwarder(self._realm)
         self._writer = SegmentWriter(self._lan)
+        self._udp = UdpNat(self._realm, self._writer)
+        self._dns = DnsForwarder(self._realm)
         self._tcp = TcpNat(self._realm, self._writer)
         self._forwards = HostForwards(self._realm, self._tcp)
         self._servers = GuestForwards(self._realm, self._tcp, self._lan)
@@ -132,6 +132,7 @@ class UserNetwork:
         }
         self._short_ways: dict[int, Callable[[bytes, FrameView, int, VnetHeader | None, int], bool]] = {
             IpProtocol.TCP: self._tcp.receive_fast,
+            IpProtocol.UDP: self._udp_short_way,
         }
         try:
             for rule in options.hostfwd:
@@ -239,6 +240,10 @@ class UserNetwork:
             self.counters["malformed-vnet_hdr"] += 1
             return
         self.receive(whole, now)
+
+    def _udp_short_way(self, key: bytes, frame: FrameView, length: int, header: VnetHeader | None, now: int) -> bool:
+        """None while UDP ports are forwarded: a guest's datagram may then be an answer."""
+        return not self._forwards.forwards and self._udp.receive_fast(key, frame, length, header, now)
 
     def transmit_offloaded(self, now: int, offloads: int) -> Iterator[tuple[FrameView, VnetHeader | None]]:
         """The frames for the guests: what waits, then what the host's sockets bring."""
