@@ -50,7 +50,7 @@ def test_the_lease_is_in_use_inside(leased):
 
 
 def test_capabilities_are_the_protocols_words(leased):
-    assert leased[2].capabilities == frozenset(CAPABILITIES) - {"frames", "virtual-clock"}
+    assert leased[2].capabilities == frozenset(CAPABILITIES) - {"frames", "virtual-clock", "slaac", "dhcp6", "ipv6"}
 
 
 def test_ping_the_gateway(leased):
