@@ -7,7 +7,7 @@ address it is for. Packets that waited for a neighbour come out of `parked`. A r
 the router that its destination is sent to (RFC 4861 8.1, 8.3); 64 are kept.
 
 Counted: `nd-conflict` (somebody uses an address of ours), `nd-duplicate` (somebody had it before), `nd-not-for-us`,
-`nd-solicitation-ignored` and `nd-redirect-ignored`.
+`nd-solicitation-ignored`, `nd-redirect-ignored` and `nd-addresses-full`.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ _LINK_LOCAL: Final = int(IPv6Address("fe80::"))  # RFC 4291 2.5.6
 _LINK_LOCAL_LENGTH: Final = 64
 _MAX_REACHABLE: Final = 3_600_000  # milliseconds (RFC 4861 6.2.1, AdvReachableTime)
 _MAX_REDIRECTS: Final = 64
+_MAX_ADDRESSES: Final = 32  # beyond these no prefix gives one, whatever routers say
 
 
 class Node6:
@@ -207,7 +208,9 @@ class Node6:
             if entry is not None:
                 left = FOR_EVER if entry.valid_until is None else max(0, entry.valid_until - now) // SECOND
                 valid = valid_lifetime(valid, left)
-            if valid:
+            if entry is None and len(self.addresses.addresses) >= _MAX_ADDRESSES:
+                self._counters["nd-addresses-full"] += 1
+            elif valid:
                 self.add(address, prefix.prefix.prefixlen, "slaac", now, prefix.preferred_lifetime, valid)
 
     # What goes out.

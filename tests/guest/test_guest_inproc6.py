@@ -540,6 +540,18 @@ def test_a_second_lease_takes_the_place_of_the_first(router):
     assert router.guest.ipv6_addresses == (LINK_LOCAL_A,)
 
 
+def test_no_router_gives_addresses_without_end(router):
+    guest = router.guest
+    router.advertise_when_asked(advertisement())
+    guest.slaac()
+    for number in range(4):
+        networks = [IPv6Network((int(PREFIX.network_address) + (100 * number + low << 64), 64)) for low in range(1, 41)]
+        router.say(advertisement(options=tuple(PrefixInformation(network, 86400, 14400) for network in networks)))
+    router.loop.run_for(2 * SECOND)
+    assert len(guest.ipv6_addresses) == 32
+    assert guest.stack.counters["nd-addresses-full"] == 4 * 40 - 30
+
+
 # Redirects.
 
 
