@@ -37,3 +37,17 @@ def test_a_wrong_solicit_is_discarded(netemu_tester: Tester, wrong: str) -> None
     server = () if wrong == "no client" else ((int(Dhcpv6Option.SERVERID), duid_ll(tester.gateway_mac)),)
     tester.send_dhcp(_message(tester, Dhcpv6MessageType.SOLICIT, identity, *server, client=wrong != "no client"))
     netemu_tester.silence(Dhcpv6)
+
+
+@judges("rfc8415/16.6/01")
+@pytest.mark.parametrize("wrong", ["no server", "another server", "no client"])
+def test_a_wrong_renewal_is_discarded(netemu_tester: Tester, wrong: str) -> None:
+    tester = Tester6(netemu_tester)
+    tester.send_dhcp(_message(tester, Dhcpv6MessageType.INFORMATION_REQUEST))
+    server = netemu_tester.expect(Dhcpv6)[Dhcpv6].server_id
+    identities = {"no server": None, "another server": duid_ll(tester.mac), "no client": server}
+    chosen = identities[wrong]
+    named = () if chosen is None else ((int(Dhcpv6Option.SERVERID), chosen),)
+    identity = (int(Dhcpv6Option.IA_NA), IaNa(1).pack())
+    tester.send_dhcp(_message(tester, Dhcpv6MessageType.RENEW, *named, identity, client=wrong != "no client"))
+    netemu_tester.silence(Dhcpv6)
