@@ -38,7 +38,7 @@ _USER_NETWORK: Final = frozenset(
 _IPV6: Final = frozenset({"dhcp6.server", "ipv6"})
 
 _GUESTS: Final = {
-    "inproc": _SOCKETS | {"frames", "virtual-clock"},
+    "inproc": _SOCKETS | {"slaac", "dhcp6", "ipv6", "frames", "virtual-clock"},
     "netns": _SOCKETS | {"run"},
     "uml": _SOCKETS | {"run"},
 }
