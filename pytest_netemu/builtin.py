@@ -8,6 +8,8 @@ from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, cast
 
+import pytest
+
 if TYPE_CHECKING:
     from netemu.guest.protocol import Guest
     from netemu.netdev.protocol import UserBackend
@@ -47,7 +49,19 @@ _PROBES: Final = {
     "uml": "netemu.guest.uml:UmlGuest.probe",
     "libslirp": "netemu.peers.libslirp:probe",
 }
-_PASST: Final = _USER_NETWORK - {"hostfwd.runtime", "restrict", "virtual-clock"}
+_PASST: Final = frozenset(
+    {
+        "arp",
+        "dhcp4.server",
+        "dns.forward",
+        "icmp.echo",
+        "icmp.forward",
+        "nat.tcp",
+        "nat.udp",
+        "hostfwd.tcp",
+        "hostfwd.udp",
+    }
+)
 _PASSTS: Final = ("passt", "passt@trixie-backports")
 
 
@@ -99,10 +113,13 @@ def _libslirp_backend(network: Network, **options: str | Sequence[str]) -> UserB
 
 def _passt_backend(name: str, network: Network, **options: str | Sequence[str]) -> UserBackend:
     """The program `name`, with its sockets in a private namespace of its own."""
-    from netemu.peers.passt import PasstBackend
+    from netemu.peers.passt import PasstBackend, UnsupportedOptionError
     from netemu.user.options import UserOptions
 
-    backend = PasstBackend(network.loop, f"passt{len(network.backends)}", UserOptions.from_pairs(_pairs(options)), name)
+    try:
+        backend = PasstBackend(network.loop, f"passt{len(network.backends)}", UserOptions.from_pairs(_pairs(options)), name)
+    except UnsupportedOptionError as error:
+        pytest.skip(f"unsupported: {error}")
     network.add_backend(backend)
     return backend
 
