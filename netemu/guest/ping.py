@@ -13,23 +13,34 @@ from netemu.guest.protocol import PingError, PingResult
 from netemu.io.host import PingSocket
 from netemu.net.clock import SECOND
 from netemu.net.loop import Loop
+from netemu.wire.address import Family
 from netemu.wire.fields import ANY_IPV4, IPAddress
 from netemu.wire.icmpv4 import IcmpType, UnreachableCode
+from netemu.wire.icmpv6 import Icmpv6Type, Icmpv6UnreachableCode
 
 __all__ = ["ping", "refused"]
 
 _INTERVAL = 1 * SECOND
 
-_REFUSALS = {
-    errno.ENETUNREACH: UnreachableCode.NET,
-    errno.EHOSTUNREACH: UnreachableCode.HOST,
-    errno.EMSGSIZE: UnreachableCode.FRAGMENTATION_NEEDED,
+# The ICMP errors that say what the local stack says by an errno; the first is that of every other errno.
+_REFUSALS: dict[Family, dict[int, tuple[int, int]]] = {
+    4: {
+        errno.ENETUNREACH: (IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.NET),
+        errno.EHOSTUNREACH: (IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.HOST),
+        errno.EMSGSIZE: (IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.FRAGMENTATION_NEEDED),
+    },
+    6: {
+        errno.ENETUNREACH: (Icmpv6Type.DESTINATION_UNREACHABLE, Icmpv6UnreachableCode.NO_ROUTE),
+        errno.EHOSTUNREACH: (Icmpv6Type.DESTINATION_UNREACHABLE, Icmpv6UnreachableCode.ADDRESS),
+        errno.EMSGSIZE: (Icmpv6Type.PACKET_TOO_BIG, 0),
+    },
 }
 
 
-def refused(error: HostError) -> PingError:
-    """What a refusal of the local stack would be as an ICMP error."""
-    return PingError(IcmpType.DESTINATION_UNREACHABLE, _REFUSALS.get(error.errno or 0, UnreachableCode.NET), None)
+def refused(error: HostError, family: Family = 4) -> PingError:
+    """What a refusal of the local stack would be as an ICMP error of this family."""
+    known = _REFUSALS[family]
+    return PingError(*known.get(error.errno or 0, known[errno.ENETUNREACH]), None)
 
 
 def ping(
@@ -68,7 +79,7 @@ def ping(
         try:
             socket.send_echo(destination, sequence, payload, ttl)
         except HostError as error:
-            errors[sequence] = refused(error)
+            errors[sequence] = refused(error, destination.version)
         last = sequence == count - 1
         loop.run_until(settled, deadline if last else min(deadline, loop.now() + _INTERVAL))
         if loop.now() >= deadline:
