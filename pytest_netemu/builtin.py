@@ -73,7 +73,7 @@ def register_guests(registry: GuestRegistry) -> None:
 
 def register_backends(registry: BackendRegistry) -> None:
     registry.register("netemu", _netemu_backend, capabilities=_USER_NETWORK | _EXTENDED | _IPV6)
-    registry.register("libslirp", _libslirp_backend, capabilities=_USER_NETWORK, probe=partial(_probe, "libslirp"))
+    registry.register("libslirp", _libslirp_backend, capabilities=_USER_NETWORK | _IPV6, probe=partial(_probe, "libslirp"))
     for name in _PASSTS:
         registry.register(name, partial(_passt_backend, name), capabilities=_PASST, probe=partial(_probe_passt, name))
 

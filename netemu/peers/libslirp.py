@@ -191,6 +191,12 @@ class LibslirpBackend:
 
 def _settings(options: UserOptions) -> dict[str, object]:
     return {
+        "in_enabled": options.ipv4,
+        "in6_enabled": options.ipv6,
+        "vprefix_addr6": str(options.ipv6_net.network_address),
+        "vprefix_len": options.ipv6_net.prefixlen,
+        "vhost6": str(options.ipv6_host),
+        "vnameserver6": str(options.ipv6_dns),
         "vnetwork": str(options.net.network_address),
         "vnetmask": str(options.net.netmask),
         "vhost": str(options.host),
