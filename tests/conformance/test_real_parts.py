@@ -46,6 +46,7 @@ KNOWN_OF_PASST = {
     "rfc9293/3.5.3/01",  # a reset from outside the window is obeyed
     "rfc9293/3.10.7.4/02",  # data that came before is not acknowledged again
     "rfc9293/3.10.7.4/04",  # a FIN that comes again is reset
+    "rfc9293/3.10.8/01",  # a SYN,ACK comes again as a SYN of another number
 }
 
 
