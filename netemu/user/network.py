@@ -242,7 +242,7 @@ class UserNetwork:
         self.receive(whole, now)
 
     def _udp_short_way(self, key: bytes, frame: FrameView, length: int, header: VnetHeader | None, now: int) -> bool:
-        """None while UDP ports are forwarded: a guest's datagram may then be an answer."""
+        """Only while no port is forwarded: a guest's datagram may otherwise be an answer."""
         return not self._forwards.forwards and self._udp.receive_fast(key, frame, length, header, now)
 
     def transmit_offloaded(self, now: int, offloads: int) -> Iterator[tuple[FrameView, VnetHeader | None]]:
