@@ -2,7 +2,7 @@
 
     guest (10.0.2.15) <----> gateway, firewall, DHCP server (10.0.2.2, fec0::2) <----> the host's sockets
     (fec0::...)         |--> DNS server (10.0.2.3, fec0::3)
-                        |--> kept for an SMB server (10.0.2.4): answers pings, refuses connections
+                        |--> SMB server (10.0.2.4) where smb= shares something: else it answers pings and refuses connections
 
 What a frame goes through. Frames for another station are somebody else's (several guests may share the network through a hub).
 ARP goes to the LAN. An IPv4 datagram needs a source in the network (DHCP excepted), is put together if it is a fragment, and

@@ -49,6 +49,9 @@ KNOWN_OF_PASST = {
     "rfc9293/3.10.8/01",  # a SYN,ACK comes again as a SYN of another number
 }
 
+# What it does not have, and QEMU gives it no option for; guestfwd is not driven here.
+BEYOND_LIBSLIRP = {"qemu/guestfwd/01", "rfc2132/8.3/01", "rfc3442/server/01", "rfc4039/4/01"}
+
 
 @pytest.mark.parametrize("kind", sorted(GUESTS))
 def test_linux_passes_on_our_network(kind: str, netemu_platform, tmp_path: Path):
@@ -66,12 +69,13 @@ def test_libslirp_is_judged_and_its_defects_are_found(netemu_platform, tmp_path:
     status, document = conformance(tmp_path, "--backend", "libslirp")
     results = [entry for entry in document["results"] if entry["implementation"] == "libslirp"]
     outcomes = [entry["outcome"] for entry in results]
-    assert set(outcomes) <= {"pass", "nonstrict", "informational", "fail"}, "no error, and nothing left out"
+    assert set(outcomes) <= {"pass", "nonstrict", "informational", "fail", "unsupported"}, "no error, and nothing left out"
+    assert {entry["requirement"] for entry in results if entry["outcome"] == "unsupported"} == BEYOND_LIBSLIRP
     assert outcomes.count("pass") >= 150
     failed = {entry["requirement"] for entry in results if entry["outcome"] == "fail"}
     assert failed >= KNOWN_OF_LIBSLIRP
     assert status == 1
-    assert {entry["determinism"] for entry in results} == {"ordered"}
+    assert {entry["determinism"] for entry in results if entry["outcome"] != "unsupported"} == {"ordered"}
 
 
 def test_passt_is_judged_and_its_defects_are_found(netemu_platform, tmp_path: Path):
