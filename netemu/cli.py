@@ -1,4 +1,4 @@
-"""The command line: `netemu conformance`, `netemu report`, `netemu bench` and `netemu doctor`.
+"""The command line: `netemu conformance`, `netemu report`, `netemu bench`, `netemu peers` and `netemu doctor`.
 
 Exit status: 0 where all is well; 1 where a requirement is broken or the harness broke; 2 for wrong use, with one sentence on
 standard error.
@@ -251,6 +251,46 @@ def _unwritable(error: OSError) -> LocalError:
     return LocalError(f"{error.filename}: {error.strerror}; give a place that can be written to")
 
 
+# peers
+
+
+def _define_peers(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION", parser_class=_Parser)
+    actions.add_parser("list", help="say which there are").set_defaults(act=_list_peers)
+    install = actions.add_parser("install", help="unpack one of another release, from the Debian archive that apt uses")
+    install.add_argument("name", metavar="PEER", help="such as passt@trixie-backports")
+    install.set_defaults(act=_install_peer)
+
+
+def _peers(chosen: argparse.Namespace) -> int:
+    return int(chosen.act(chosen))
+
+
+def _list_peers(_chosen: argparse.Namespace) -> int:
+    from netemu.peers.passt import version
+    from netemu.peers.root import PEERS
+
+    for peer in PEERS:
+        reason = peer.missing()
+        print(f"{'no ' if reason else 'yes':<4}{peer!s:<28}{reason or version(peer)}")
+    return _OK
+
+
+def _install_peer(chosen: argparse.Namespace) -> int:
+    from netemu.errors import HostError
+    from netemu.peers.passt import version
+    from netemu.peers.root import locate
+
+    peer = locate(chosen.name)
+    try:
+        peer.install()
+    except HostError as error:
+        print(f"netemu: {error}", file=sys.stderr)
+        return _BROKEN
+    print(f"{peer}: {version(peer)} in {peer.root}")
+    return _OK
+
+
 # doctor
 
 
@@ -282,5 +322,6 @@ _COMMANDS: Final[tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None]
     ("conformance", "judge implementations against the documents, and write a report", _define_conformance, _conformance),
     ("report", "write the report of a run again, also of one that did not end", _define_report, _report),
     ("bench", "measure netemu on this machine", _define_bench, _bench),
+    ("peers", "list the programs that netemu is compared with, and get those of other releases", _define_peers, _peers),
     ("doctor", "say what this machine can do for netemu, and how to get the rest", _define_doctor, _doctor),
 )

@@ -9,6 +9,8 @@ from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, cast
 
+import pytest
+
 from netemu import __version__
 from pytest_netemu.registry import Arm, Version
 
@@ -39,10 +41,11 @@ _USER_NETWORK: Final = frozenset(
     }
 )
 
+_EXTENDED: Final = frozenset({"dhcp4.extended", "guestfwd.tcp"})
 _IPV6: Final = frozenset({"dhcp6.server", "ipv6"})
 
 _GUESTS: Final = {
-    "inproc": _SOCKETS | {"frames", "virtual-clock"},
+    "inproc": _SOCKETS | {"slaac", "dhcp6", "ipv6", "frames", "virtual-clock"},
     "netns": _SOCKETS | {"run"},
     "uml": _SOCKETS | {"run"},
 }
@@ -51,7 +54,19 @@ _PROBES: Final = {
     "uml": "netemu.guest.uml:UmlGuest.probe",
     "libslirp": "netemu.peers.libslirp:probe",
 }
-_PASST: Final = _USER_NETWORK - {"hostfwd.runtime", "restrict", "virtual-clock"}
+_PASST: Final = frozenset(
+    {
+        "arp",
+        "dhcp4.server",
+        "dns.forward",
+        "icmp.echo",
+        "icmp.forward",
+        "nat.tcp",
+        "nat.udp",
+        "hostfwd.tcp",
+        "hostfwd.udp",
+    }
+)
 _PASSTS: Final = ("passt", "passt@trixie-backports")
 _VERSIONS: Final = {
     "netns": "netemu.guest.netns:NetnsGuest.version",
@@ -74,11 +89,14 @@ def register_guests(registry: GuestRegistry) -> None:
 
 
 def register_backends(registry: BackendRegistry) -> None:
-    for kind, factory, extra in (("netemu", _netemu_backend, _IPV6), ("libslirp", _libslirp_backend, frozenset[str]())):
+    for kind, factory, capabilities in (
+        ("netemu", _netemu_backend, _USER_NETWORK | _EXTENDED | _IPV6),
+        ("libslirp", _libslirp_backend, _USER_NETWORK | _IPV6),
+    ):
         registry.register(
             kind,
             factory,
-            capabilities=_USER_NETWORK | extra,
+            capabilities=capabilities,
             probe=partial(_probe, kind),
             version=partial(_version, kind),
             arm=_ARMS.get(kind, "in-process"),
@@ -157,10 +175,13 @@ def _libslirp_backend(network: Network, **options: str | Sequence[str]) -> UserB
 
 def _passt_backend(name: str, network: Network, **options: str | Sequence[str]) -> UserBackend:
     """The program `name`, with its sockets in a private namespace of its own."""
-    from netemu.peers.passt import PasstBackend
+    from netemu.peers.passt import PasstBackend, UnsupportedOptionError
     from netemu.user.options import UserOptions
 
-    backend = PasstBackend(network.loop, f"passt{len(network.backends)}", UserOptions.from_pairs(_pairs(options)), name)
+    try:
+        backend = PasstBackend(network.loop, f"passt{len(network.backends)}", UserOptions.from_pairs(_pairs(options)), name)
+    except UnsupportedOptionError as error:
+        pytest.skip(f"unsupported: {error}")
     network.add_backend(backend)
     return backend
 

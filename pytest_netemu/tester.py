@@ -28,7 +28,7 @@ from netemu.wire.address import BROADCAST_MAC, ZERO_MAC, MacAddress
 from netemu.wire.arp import Arp, ArpOperation
 from netemu.wire.describe import summarize
 from netemu.wire.dhcpv4 import BOOTREQUEST, CLIENT_PORT, SERVER_PORT, DhcpMessageType, DhcpOption, Dhcpv4
-from netemu.wire.dhcpv6 import SERVER_PORT as DHCPV6_SERVER_PORT
+from netemu.wire.dhcpv6 import CLIENT_PORT as DHCPV6_CLIENT_PORT
 from netemu.wire.dhcpv6 import Dhcpv6
 from netemu.wire.dns import DnsMessage
 from netemu.wire.errors import WireError
@@ -151,7 +151,7 @@ def _read_transport6(ip: IPv6, layers: dict[type, object]) -> None:
         layers[Tcp] = Tcp.parse(ip.payload, ip.source, ip.destination)
     elif ip.next_header == NextHeader.UDP:
         layers[Udp] = udp = Udp.parse(ip.payload, ip.source, ip.destination)
-        if udp.source_port == DHCPV6_SERVER_PORT:
+        if udp.destination_port == DHCPV6_CLIENT_PORT:  # libslirp sends from port 8962, which is 547 with its octets swapped
             layers[Dhcpv6] = Dhcpv6.parse(udp.payload)
         elif udp.source_port == _DNS_PORT:
             layers[DnsMessage] = DnsMessage.parse(udp.payload)

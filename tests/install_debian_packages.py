@@ -15,6 +15,9 @@ PACKAGES = {
     "tshark": "/usr/bin/tshark",  # reads our captures
     "slirp4netns": "/usr/bin/slirp4netns",  # `netemu bench user` compares with it
     "passt": "/usr/bin/pasta",  # and with it
+    "samba": "/usr/sbin/smbd",  # what smb= starts
+    "smbclient": "/usr/bin/smbclient",  # and who judges it
+    "mmdebstrap": "/usr/bin/mmdebstrap",  # unpacks the peers of another release
     "iproute2": "/sbin/ip",  # what a guest's shell has
 }
 

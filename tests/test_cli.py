@@ -44,6 +44,8 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
         (["bench", "speed"], "bench 'speed' is not one of fixture, tcp, suite"),
         (["bench", "fixture", "--runs", "0"], "--runs 0: one run or more is needed"),
         (["report", "nowhere"], "nowhere has no events.jsonl"),
+        (["peers", "install", "nothing"], "peer 'nothing': give one of passt"),
+        (["peers", "install", "passt"], "passt is the one in PATH: apt-get install passt"),
         (["sing"], "invalid choice: 'sing'"),
         ([], "the following arguments are required: COMMAND"),
         *((["conformance", "--wall", name], "has no suite yet") for name, wall in WALLS.items() if not wall.package),
@@ -60,6 +62,16 @@ def test_wrong_use_is_one_sentence(capsys: pytest.CaptureFixture[str], arguments
 def test_the_version_is_said(capsys: pytest.CaptureFixture[str]):
     status, out, _ = said(capsys, "--version")
     assert (status, out.split()[0]) == (0, "netemu")
+
+
+# peers
+
+
+def test_peers_are_listed_with_what_is_missing(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    status, out, _ = said(capsys, "peers", "list")
+    assert status == 0
+    assert "no  passt@trixie-backports      passt@trixie-backports is not installed (netemu peers install" in out
 
 
 # conformance

@@ -24,6 +24,7 @@ __all__ = ["ping", "refused"]
 _INTERVAL = 1 * SECOND
 _LARGEST: dict[Family, int] = {4: 65_507, 6: 65_527}  # octets: 65,535 without ICMP's header, and for IPv4 without its own
 
+# The ICMP errors that say what the local stack says by an errno; the first is that of every other errno.
 _REFUSALS: dict[Family, dict[int, tuple[int, int]]] = {
     4: {
         errno.ENETUNREACH: (IcmpType.DESTINATION_UNREACHABLE, UnreachableCode.NET),
@@ -39,9 +40,9 @@ _REFUSALS: dict[Family, dict[int, tuple[int, int]]] = {
 
 
 def refused(error: HostError, family: Family = 4) -> PingError:
-    """What a refusal of the local stack would be as an ICMP error."""
-    table = _REFUSALS[family]
-    return PingError(*table.get(error.errno or 0, table[errno.ENETUNREACH]), None)
+    """What a refusal of the local stack would be as an ICMP error of this family."""
+    known = _REFUSALS[family]
+    return PingError(*known.get(error.errno or 0, known[errno.ENETUNREACH]), None)
 
 
 def ping(

@@ -10,10 +10,12 @@ the errno; what it refuses later arrives as the socket's `error`.
 
 from __future__ import annotations
 
+import errno
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Protocol
 
+from netemu.errors import HostError
 from netemu.net.loop import Loop
 from netemu.net.sockets import (
     DEFAULT_TIMEOUT,
@@ -82,6 +84,18 @@ class Host(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close every socket that is still open here."""
+
+    def open_command(self, command: str) -> StreamSocket:
+        """Start a shell's `command` whose standard input and output are the stream; `HostError` on a host without programs."""
+        raise HostError(errno.EOPNOTSUPP, f"start {command!r} on host {self.name}, which has no programs")
+
+    def open_path_stream(self, path: str) -> StreamSocket:
+        """Connect to the UNIX socket at `path`; `HostError` on a host without files."""
+        raise HostError(errno.EOPNOTSUPP, f"connect to {path} on host {self.name}, which has no files")
+
+    def open_path_listener(self, path: str) -> ListenerSocket:
+        """Listen on a UNIX socket at `path`, where a stale socket may be but nothing else; `HostError` on a host without files."""
+        raise HostError(errno.EOPNOTSUPP, f"listen on {path} on host {self.name}, which has no files")
 
     def tcp_connect(self, address: Address, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Stream:
         """Connect from the host, as a program beside QEMU would (to a forwarded port, say)."""

@@ -2,8 +2,8 @@
 
 The loop's thread waits in epoll, without the lock, until a descriptor has events, the first timer is due, or another thread asks
 for something (an eventfd wakes it). Then it takes the lock and runs a batch: calls for descriptors, timers that are due,
-callbacks that were ready when the batch began, pollers. Whoever holds the lock (`with loop:`) sees the network stand still.
-After each batch the threads that wait in `run_until` look at their conditions, under the lock.
+callbacks that are ready and, for a few rounds, those that they made ready, pollers. Whoever holds the lock (`with loop:`) sees the
+network stand still. After each batch the threads that wait in `run_until` look at their conditions, under the lock.
 
 A poller is asked once a batch; while one says that it did work the thread does not sleep. A part that must be woken from outside
 watches a descriptor (`netemu.io.watcher`).
@@ -28,6 +28,8 @@ from netemu.net.clock import SECOND
 from netemu.net.loop import Callback, Timer, TimerHeap
 
 __all__ = ["RealClock", "RealLoop"]
+
+_ROUNDS = 8  # a callback's callbacks, and theirs, run before epoll is asked again: a frame passes a network in one batch
 
 
 class RealClock:
@@ -165,8 +167,11 @@ class RealLoop:
         now = self.now()
         while (timer := self._timers.pop_due(now)) is not None:
             self._run(timer.fire)
-        for _ in range(len(self._ready)):
-            self._run(self._ready.popleft())
+        for _ in range(_ROUNDS):
+            for _ in range(len(self._ready)):
+                self._run(self._ready.popleft())
+            if not self._ready:
+                break
         busy = False
         for poller in tuple(self._pollers):
             busy = self._run(poller) is True or busy

@@ -5,7 +5,7 @@ IP_RECVERR (ip(7), ipv6(7)) makes Linux queue each ICMP error with the destinati
 are not connected too. The queue is read whenever epoll reports an error. Since the kernel also hands a queued error to the next
 call on the socket, whatever that call is about, a send that fails reads the queue and tries once more.
 
-Each packet's TTL is given with it (an IP_TTL control message, 1 to 255, else EINVAL); the TTL of what comes is asked
+Each packet's TTL is the socket's, set again when it changes (1 to 255, else EINVAL); the TTL of what comes is asked
 for with IP_RECVTTL.
 """
 
@@ -17,6 +17,7 @@ import struct
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
@@ -46,6 +47,7 @@ class _Options(NamedTuple):
     recverr: int  # linux/in.h, linux/in6.h; Python 3.11's socket module has not all of them
     recvttl: int
     ttl: int
+    unicast: int  # the option that sets what is sent
     origin: int  # SO_EE_ORIGIN_ICMP, .._ICMP6 (linux/errqueue.h); errors of local origin are raised by the call itself
     offender: struct.Struct  # struct sockaddr_in or sockaddr_in6, up to the address
     echo_request: int
@@ -53,18 +55,32 @@ class _Options(NamedTuple):
 
 
 _FAMILIES: dict[Family, _Options] = {
-    4: _Options(socket.IPPROTO_IP, 11, 12, socket.IP_TTL, 2, struct.Struct("=4x4s"), IcmpType.ECHO_REQUEST, IcmpType.ECHO_REPLY),
+    4: _Options(
+        socket.IPPROTO_IP,
+        11,
+        12,
+        socket.IP_TTL,
+        socket.IP_TTL,
+        2,
+        struct.Struct("=4x4s"),
+        IcmpType.ECHO_REQUEST,
+        IcmpType.ECHO_REPLY,
+    ),
     6: _Options(
         socket.IPPROTO_IPV6,
         25,
         socket.IPV6_RECVHOPLIMIT,
         socket.IPV6_HOPLIMIT,
+        socket.IPV6_UNICAST_HOPS,
         3,
         struct.Struct("=8x16s"),
         Icmpv6Type.ECHO_REQUEST,
         Icmpv6Type.ECHO_REPLY,
     ),
 }
+
+
+_endpoint = lru_cache(1024)(socket_endpoint)  # the same peers speak again and again
 
 
 class _QueuedError(NamedTuple):
@@ -90,6 +106,9 @@ class _ErrorQueueSocket(ABC):
         self._socket = sock
         self._forget = forget
         self._closed = False
+        self._ttl: int | None = None
+        self._destination: Endpoint | None = None
+        self._target = ("", 0)
         sock.setsockopt(options.level, options.recverr, 1)
         sock.setsockopt(options.level, options.recvttl, 1)
         watcher.watch(sock.fileno(), READABLE, self._happened)
@@ -100,25 +119,29 @@ class _ErrorQueueSocket(ABC):
     @abstractmethod
     def _failed(self, error: _QueuedError) -> None: ...
 
-    def _send(self, data: bytes, destination: Endpoint, ttl: int, operation: str) -> None:
-        if self._closed:
-            raise HostError(errno.EBADF, operation)
-        if destination.address.version != self._family:
-            raise HostError(errno.EAFNOSUPPORT, operation)
-        control = [(self._options.level, self._options.ttl, _TTL.pack(ttl))]
-        target = (str(destination.address), destination.port)
+    def _send(self, data: bytes, destination: Endpoint, ttl: int, what: str) -> None:
+        if self._closed or destination.address.version != self._family:
+            raise HostError(errno.EBADF if self._closed else errno.EAFNOSUPPORT, f"{what} to {destination}")
+        if destination is not self._destination:
+            self._destination, self._target = destination, (str(destination.address), destination.port)
         self._watcher.expect()
         try:
-            self._socket.sendmsg([data], control, 0, target)
+            self._hand_over(data, ttl)
         except BlockingIOError:
             self.counters["dropped-full"] += 1
         except OSError as refusal:
             if not self._take_errors():
-                raise HostError(refusal.errno or errno.EIO, operation) from None
+                raise HostError(refusal.errno or errno.EIO, f"{what} to {destination}") from None
             try:
-                self._socket.sendmsg([data], control, 0, target)
+                self._hand_over(data, ttl)
             except OSError as refusal:
-                raise HostError(refusal.errno or errno.EIO, operation) from None
+                raise HostError(refusal.errno or errno.EIO, f"{what} to {destination}") from None
+
+    def _hand_over(self, data: bytes, ttl: int) -> None:
+        if ttl != self._ttl:
+            self._socket.setsockopt(self._options.level, self._options.unicast, ttl)
+            self._ttl = ttl
+        self._socket.sendto(data, self._target)
 
     def _happened(self, events: int) -> None:
         if events & ERROR and not self._take_errors():
@@ -134,7 +157,7 @@ class _ErrorQueueSocket(ABC):
                 if (level, kind) == (self._options.level, self._options.ttl):
                     self.last_ttl = _TTL.unpack(value)[0]
             self.counters["received"] += 1
-            self._arrived(data, socket_endpoint(source))
+            self._arrived(data, _endpoint(source))
 
     def _take_errors(self) -> bool:
         """Report what the error queue holds; False if it was empty."""
@@ -172,10 +195,11 @@ class OsDatagram(_ErrorQueueSocket):
         self.on_datagram: Callable[[bytes, Endpoint], None] | None = None
         self.on_error: Callable[[int, Endpoint], None] | None = None
         self.local = socket_endpoint(sock.getsockname())
+        self._what = f"send UDP {self.local}"
         super().__init__(watcher, sock, forget)
 
     def send_to(self, data: bytes, destination: Endpoint, ttl: int = 64) -> None:
-        self._send(data, destination, ttl, f"send UDP {self.local} to {destination}")
+        self._send(data, destination, ttl, self._what)
 
     def _arrived(self, data: bytes, source: Endpoint) -> None:
         if self.on_datagram is None:
@@ -201,7 +225,7 @@ class OsPing(_ErrorQueueSocket):
 
     def send_echo(self, destination: IPAddress, sequence: int, payload: bytes, ttl: int = 64) -> None:
         request = _ECHO.pack(self._options.echo_request, 0, 0, 0, sequence & 0xFFFF)
-        self._send(request + payload, Endpoint(destination, 0), ttl, f"ping {destination}")
+        self._send(request + payload, Endpoint(destination, 0), ttl, "ping")
 
     def _arrived(self, data: bytes, source: Endpoint) -> None:
         if len(data) < _ECHO.size or data[0] != self._options.echo_reply:

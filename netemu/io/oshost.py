@@ -21,7 +21,8 @@ from typing import TypeAlias, TypeVar
 from netemu.errors import HostError, LocalError
 from netemu.io.namespace import Namespace
 from netemu.io.osdatagram import OsDatagram, OsPing
-from netemu.io.osstream import OsListener, OsStream
+from netemu.io.osstream import NO_ENDPOINT, OsListener, OsStream, socket_endpoint
+from netemu.io.osunix import Programs, connect_path, listen_path
 from netemu.io.peekstream import PeekStream, kernel_peeks
 from netemu.io.services import DnsServer, ServiceHost
 from netemu.io.stream import Closeable
@@ -64,6 +65,7 @@ class OsHost(ServiceHost):
         self._open_in = open_in
         self._resolv_conf = resolv_conf
         self._open: dict[Closeable, None] = {}
+        self._programs = Programs()
 
     def open_stream(self, remote: Endpoint, local: Endpoint | None = None) -> OsStream:
         sock = self._socket(remote.address.version, socket.SOCK_STREAM)
@@ -95,6 +97,21 @@ class OsHost(ServiceHost):
         sock = self._socket(family, socket.SOCK_DGRAM, _PING_PROTOCOLS[family])
         return self._keep(OsPing(self._watcher, sock, self._forget))
 
+    def open_command(self, command: str) -> OsStream:
+        sock = self._programs.open(command)
+        stream = self._stream(sock, socket_endpoint(sock.getpeername()))
+        stream.accepted()
+        return stream
+
+    def open_path_stream(self, path: str) -> OsStream:
+        sock, error = connect_path(path)
+        stream = self._stream(sock, NO_ENDPOINT)
+        stream.connecting(error)
+        return stream
+
+    def open_path_listener(self, path: str) -> OsListener:
+        return self._keep(OsListener(self.loop, self._watcher, listen_path(path), self._stream, self._forget))
+
     def nameservers(self) -> list[Endpoint]:
         return [*self.served_nameservers(), *_read_nameservers(Path(self._resolv_conf))]
 
@@ -103,6 +120,7 @@ class OsHost(ServiceHost):
             super().close()
             while self._open:
                 self._open.popitem()[0].close()
+            self._programs.close()
             self._watcher.close()
 
     def _socket(self, family: Family, kind: int, protocol: int = 0) -> socket.socket:
@@ -153,6 +171,7 @@ class NetnsHost(OsHost):
     ) -> None:
         super().__init__(loop, name=name, open_in=namespace.call)
         self.namespace = namespace
+        self._programs = Programs(namespace.call)
         self.groups = (os.getegid(), *os.getgroups())
         self._has_blackhole = False
         self._configured = [endpoint(server, _DNS_PORT) for server in nameservers]

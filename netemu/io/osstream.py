@@ -19,7 +19,7 @@ import struct
 import termios
 from collections import Counter
 from collections.abc import Callable
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 
 from netemu.io.stream import BufferedStream, Closeable
 from netemu.io.watcher import READABLE, WRITABLE, FdWatcher
@@ -28,7 +28,7 @@ from netemu.net.loop import Loop
 from netemu.net.sockets import StreamSocket
 from netemu.wire.address import Endpoint
 
-__all__ = ["OsListener", "OsStream", "socket_endpoint"]
+__all__ = ["NO_ENDPOINT", "OsListener", "OsStream", "socket_endpoint"]
 
 _CAPACITY = 262_144  # octets that wait to be read
 _READ = 65_536  # octets asked of one recv
@@ -36,11 +36,17 @@ _LEAST_ROOM = 131_072  # two segments: TCP does not announce a window that grew 
 _ACCEPTS = 64  # connections taken before other callbacks have their turn
 _RETRY = 100 * MILLISECOND  # after the process ran out of descriptors or the kernel out of memory
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # accept(2)
+NO_ENDPOINT = Endpoint(IPv4Address("127.0.0.1"), 0)
 _LINGER_NONE = struct.pack("ii", 1, 0)  # struct linger: close sends a reset
 
 
-def socket_endpoint(address: tuple[str, int] | tuple[str, int, int, int]) -> Endpoint:
-    """What the `socket` module calls an address. The scope of a link-local one is its text's (RFC 4007 11)."""
+def socket_endpoint(address: tuple[str, int] | tuple[str, int, int, int] | str | bytes) -> Endpoint:
+    """What the `socket` module calls an address. The scope of a link-local one is its text's (RFC 4007 11).
+
+    A UNIX socket's has no endpoint, so that is port 0 of the loopback.
+    """
+    if isinstance(address, str | bytes):
+        return NO_ENDPOINT
     return Endpoint(ip_address(address[0]), address[1])
 
 
@@ -57,7 +63,8 @@ class OsStream(BufferedStream):
         self._blocked = False
         self._watched: int | None = None
         self._room = self._room_measured = 0
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         watcher.expect()
 
     def accepted(self) -> None:

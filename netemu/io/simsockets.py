@@ -1,9 +1,6 @@
 """The sockets of an in-memory Internet: streams, listeners, datagrams and pings that never leave the process.
 
-Both ends of a stream are objects here; what one end offers lies in the other's buffer at once, and the other's user hears of it in
-a later turn of the loop. The buffers are bounded, so back pressure is real. Closing follows Linux: a peer that still holds
-unread octets, or is sent more after it closed, answers with a reset (RFC 9293 3.10.4, RFC 1122 4.2.2.13); octets that
-arrived before a reset can still be read.
+Both ends of a stream are objects here (`netemu.io.pipe`).
 
 Not modelled: segments, windows and retransmission (the network inside is perfect), the time packets take, IP options, broadcast and
 multicast.
@@ -17,8 +14,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from netemu.errors import HostError
+from netemu.io.pipe import PipeStream
 from netemu.io.simnet import IcmpReport
-from netemu.io.stream import BufferedStream
 from netemu.net.loop import Timer
 from netemu.net.sockets import StreamSocket
 from netemu.wire.address import Endpoint, Family, IPAddress
@@ -32,65 +29,27 @@ _MAX_DATAGRAM = 65_507  # octets: what an IPv4 packet holds behind its header an
 _BACKLOG = 128  # connections that wait to be accepted; more are refused, as Linux does with tcp_abort_on_overflow
 
 
-class SimStream(BufferedStream):
+class SimStream(PipeStream):
     """One end of a connection; `capacity` octets wait here at most."""
 
     def __init__(self, host: SimHost, local: Endpoint, remote: Endpoint, capacity: int) -> None:
-        super().__init__(host.loop, local, remote)
+        super().__init__(host.loop, local, remote, capacity)
         self._host = host
-        self._capacity = capacity
-        self._peer: SimStream | None = None
         self._giving_up: Timer | None = None
 
     def give_up_at(self, when: int) -> None:
         """Nobody answers: the connection attempt ends at `when` with ETIMEDOUT."""
         self._giving_up = self._loop.call_at(when, lambda: self.refuse(errno.ETIMEDOUT))
 
-    def join(self, peer: SimStream) -> None:
-        """The handshake is done: these are the two ends of one connection."""
-        self._peer, peer._peer = peer, self
-        self._establish()
-        peer._establish()
-
     def refuse(self, error: int) -> None:
         """There will be no connection, or no more."""
         self._fail(error)
-
-    def room(self) -> int:
-        if self._peer is None or self._finished or self.error:
-            return 0
-        return self._peer._capacity - len(self._peer._received)
-
-    def _send(self, data: bytes | memoryview) -> int:
-        peer = self._peer
-        assert peer is not None
-        count = min(len(data), self.room())
-        if peer.closed:
-            self._loop.call_soon(lambda: self._fail(errno.ECONNRESET))
-        elif count:
-            peer._received += data[:count]
-            peer._tell()
-        return count
-
-    def _send_fin(self) -> None:
-        if self._peer is not None:
-            self._peer.eof = True
-            self._peer._tell()
-
-    def _made_room(self) -> None:
-        if self._peer is not None:
-            self._peer._tell()
 
     def _release(self, *, reset: bool) -> None:
         self._host.forget_stream(self)
         if self._giving_up is not None:
             self._giving_up.cancel()
-        if self._peer is None or self.error:
-            return
-        if reset:
-            self._peer._fail(errno.ECONNRESET)
-        elif not self._finished:
-            self._send_fin()
+        super()._release(reset=reset)
 
 
 class SimListener:

@@ -4,7 +4,7 @@
 
 A `StreamFrames` drives a `Port`, as `netemu.io.framefd` does where the kernel keeps the boundaries. Here a read may end in the
 middle of a frame, or of its length, and so may a write: what is left of a read waits for the next one, what is left of a write goes
-first when the socket is writable again, and until then the port says that it is busy. While the port's peer is busy nothing is read.
+first when the socket is writable again, and until then the port says that it is busy. While its peer is busy nothing is read.
 
 A length that no frame has (0, or more than `MAX_FRAME`) leaves no way to find the next one, so it ends the stream. No offloads.
 """

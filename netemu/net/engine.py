@@ -64,6 +64,7 @@ class Pump:
         self.engine = engine
         self._loop = port.loop
         self._timer: Timer | None = None
+        self._deadline: int | None = None  # the engine's, when it was last asked
         self._kicked = False
         self._closed = False
         port.on_writable = self.kick
@@ -95,8 +96,7 @@ class Pump:
         if self._closed:
             return
         now = self._loop.now()
-        deadline = self.engine.deadline()
-        if deadline is not None and deadline <= now:
+        if self._deadline is not None and self._deadline <= now:
             self.engine.expire(now)
         if not self.port.busy:
             self._send(now)
@@ -112,10 +112,11 @@ class Pump:
                 send(view, header)
 
     def _arm(self) -> None:
-        deadline = self.engine.deadline()
+        """A timer that is early is kept: most deadlines only ever move on, as a retransmission timer's does with each segment."""
+        deadline = self._deadline = self.engine.deadline()
         timer = self._timer
         if timer is not None and not timer.cancelled:
-            if timer.when == deadline:
+            if deadline is not None and timer.when <= deadline:
                 return
             timer.cancel()
         self._timer = None if deadline is None else self._loop.call_at(deadline, self.kick)

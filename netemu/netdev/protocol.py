@@ -18,8 +18,10 @@ __all__ = ["BACKEND_CAPABILITIES", "Backend", "Forward", "UserBackend"]
 BACKEND_CAPABILITIES = {
     "arp": "answers ARP for its own addresses",
     "dhcp4.server": "leases addresses",
+    "dhcp4.extended": "has options of its DHCP server beyond QEMU's: time servers, routes, rapid commit",
+    "guestfwd.tcp": "serves guests at addresses of their network",
     "dns.forward": "forwards DNS questions to the host's resolver",
-    "dhcp6.server": "leases IPv6 addresses and tells parameters",
+    "dhcp6.server": "tells parameters by DHCPv6",
     "icmp.echo": "answers pings to its gateway",
     "icmp.forward": "carries pings beyond the gateway over ping sockets",
     "ipv6": "is a router in IPv6, with UDP, TCP and echo through it",

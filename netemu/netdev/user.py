@@ -8,18 +8,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
 
 from netemu.io.files import Folder
 from netemu.io.host import Host
 from netemu.net.engine import Pump
 from netemu.net.loop import Loop
 from netemu.net.port import Port
+from netemu.net.sockets import StreamSocket
 from netemu.netdev.protocol import BACKEND_CAPABILITIES, Forward
 from netemu.user.flow import Flow, Refusal
+from netemu.user.guest_forward import GuestForward
 from netemu.user.leases import Lease
 from netemu.user.network import UserNetwork
 from netemu.user.options import UserOptions
+
+if TYPE_CHECKING:
+    from netemu.peers.smbd import Smbd
 
 __all__ = ["UserNetdev"]
 
@@ -44,12 +51,13 @@ class UserNetdev:
         self.gateway6 = options.ipv6_host
         self.dns6 = options.ipv6_dns
         self.port = Port(loop, id)
-        self._folder = None if options.tftp is None else Folder(options.tftp)
-        try:
-            self.network = UserNetwork(options, host, getrandbits, self._folder)
-        except BaseException:
-            self._close_folder()
-            raise
+        with ExitStack() as parts:
+            folder = None if options.tftp is None else parts.enter_context(closing(Folder(options.tftp)))
+            self.network = UserNetwork(options, host, getrandbits, folder)
+            parts.callback(self.network.close)
+            if options.smb is not None:
+                parts.enter_context(closing(_share(self.network, options.smb)))
+            self._parts = parts.pop_all()
         self._loop = loop
         self._pump = Pump(self.port, self.network)
         self.network.wakeup = self._pump.kick
@@ -109,13 +117,38 @@ class UserNetdev:
         with self._loop:
             self.network.remove_forward(forward)
 
+    @property
+    def guest_forwards(self) -> tuple[GuestForward, ...]:
+        """The servers that guests find in their network."""
+        with self._loop:
+            return self.network.guest_forwards
+
+    def add_guestfwd(self, rule: str, handler: Callable[[StreamSocket], None] | None = None) -> GuestForward:
+        """Serve guests at an address of their network, in QEMU's grammar: `tcp:10.0.2.100:80-cmd:cat`.
+
+        With a `handler` the rule has no target (`tcp:10.0.2.100:80`): each connection is given to it, and it must not block.
+        Raises `LocalError` for a rule that is none, or an address that has another use.
+        """
+        with self._loop:
+            return self.network.add_guest_forward(rule, handler)
+
+    def remove_guestfwd(self, forward: GuestForward) -> None:
+        """Serve there no more; connections that are open go on. Raises `LocalError` if it is not there."""
+        with self._loop:
+            self.network.remove_guest_forward(forward)
+
     def close(self) -> None:
         """Give back every socket, unplug the port, stop every timer."""
-        self.network.close()
-        self._close_folder()
+        self._parts.close()
         self._pump.close()
         self.port.disconnect()
 
-    def _close_folder(self) -> None:
-        if self._folder is not None:
-            self._folder.close()
+
+def _share(network: UserNetwork, directory: str) -> Smbd:
+    """Have Samba share `directory` where guests look for an SMB server."""
+    from netemu.peers.smbd import PORTS, Smbd
+
+    smbd = Smbd(directory)
+    for port in PORTS:
+        network.add_guest_forward(f"tcp:{network.options.smb_address}:{port}-cmd:{smbd.command}")
+    return smbd

@@ -154,6 +154,8 @@ class LibslirpBackend:
     def add_hostfwd(self, rule: str) -> Forward:
         """Forward a host port: QEMU's grammar, with 127.0.0.1 for no host address."""
         asked = parse_forward(rule, {4: Place(self.net, self.dhcpstart)})
+        if asked.path is not None:
+            raise LocalError(f"hostfwd={rule}: libslirp is given no UNIX sockets here; give a TCP or UDP port")
         with self._loop:
             port = self._ask(ADD_FORWARD, _rule(asked))
         if port <= 0:
@@ -189,6 +191,12 @@ class LibslirpBackend:
 
 def _settings(options: UserOptions) -> dict[str, object]:
     return {
+        "in_enabled": options.ipv4,
+        "in6_enabled": options.ipv6,
+        "vprefix_addr6": str(options.ipv6_net.network_address),
+        "vprefix_len": options.ipv6_net.prefixlen,
+        "vhost6": str(options.ipv6_host),
+        "vnameserver6": str(options.ipv6_dns),
         "vnetwork": str(options.net.network_address),
         "vnetmask": str(options.net.netmask),
         "vhost": str(options.host),

@@ -96,10 +96,13 @@ class _Servant:
     def _new(self, body: bytes) -> object:
         settings = json.loads(body)
         addresses = {name: _in_addr(settings[name]) for name in ("vnetwork", "vnetmask", "vhost", "vdhcp_start", "vnameserver")}
+        addresses6 = {name: _in6_addr(settings[name]) for name in ("vprefix_addr6", "vhost6", "vnameserver6")}
         config = abi.SlirpConfig(
             version=abi.config_version(abi.version(self._library)),
             restricted=settings["restricted"],
-            in_enabled=True,
+            in_enabled=settings["in_enabled"],
+            in6_enabled=settings["in6_enabled"],
+            vprefix_len=settings["vprefix_len"],
             vhostname=_text(settings["vhostname"]),
             vdomainname=_text(settings["vdomainname"]),
             tftp_server_name=_text(settings["tftp_server_name"]),
@@ -108,6 +111,7 @@ class _Servant:
             if_mtu=settings["if_mtu"],
             if_mru=settings["if_mtu"],
             **addresses,
+            **addresses6,
         )
         self._slirp = self._library.slirp_new(ctypes.byref(config), ctypes.byref(self._callbacks), None)
         return self._slirp is not None
@@ -181,6 +185,10 @@ _OPERATIONS: Final = {
     ADD_FORWARD: _Servant._add_forward,
     REMOVE_FORWARD: _Servant._remove_forward,
 }
+
+
+def _in6_addr(address: str) -> abi.In6Addr:
+    return abi.In6Addr.from_buffer_copy(socket.inet_pton(socket.AF_INET6, address))
 
 
 def _in_addr(address: str) -> abi.InAddr:

@@ -37,7 +37,7 @@ from netemu.user.forward import Forward, Place, parse_forward
 from netemu.user.options import UserOptions
 from netemu.wire.address import Endpoint
 
-__all__ = ["CAPABILITIES", "PasstBackend", "probe", "version"]
+__all__ = ["CAPABILITIES", "PasstBackend", "UnsupportedOptionError", "probe", "version"]
 
 CAPABILITIES: Final = frozenset(
     {
@@ -75,9 +75,13 @@ _FOREIGN: Final = (
 )
 
 
+class UnsupportedOptionError(LocalError):
+    """An option of `-netdev user` that this passt has nothing for."""
+
+
 def version(peer: Peer) -> str:
     """What it calls itself, such as 0.0~git20260728.f8df3f1; where it does not know, what its package is called."""
-    line = _run(peer, "--version").splitlines()[0].removeprefix("passt ")
+    line = next((line[6:] for line in _run(peer, "--version").splitlines() if line.startswith("passt ")), "unknown version")
     if line.startswith("unknown") and shutil.which("dpkg-query"):
         query = ["dpkg-query", "--show", "--showformat=${Version}", peer.package]
         return subprocess.run(query, capture_output=True, text=True, check=False).stdout or line
@@ -107,7 +111,8 @@ def _run(peer: Peer, option: str) -> str:
 class PasstBackend:
     """A user-mode network that is passt. `host` is where its sockets land: a namespace of its own.
 
-    `name` says which passt (`netemu.peers.root`). Options of `-netdev user` that it has nothing for are refused.
+    `name` says which passt (`netemu.peers.root`). Options of `-netdev user` that it has
+    nothing for are refused: `UnsupportedOptionError`.
     """
 
     kind = "passt"
@@ -152,7 +157,7 @@ class PasstBackend:
         defaults = UserOptions()
         foreign = [name for name in _FOREIGN if getattr(options, name) != getattr(defaults, name)]
         if foreign:
-            raise LocalError(f"passt has nothing for {', '.join(foreign).replace('_', '-')}: leave that out")
+            raise UnsupportedOptionError(f"passt has nothing for {', '.join(foreign).replace('_', '-')}: leave that out")
         known = _options(self._peer)
         wanted = {
             "--foreground": True,
@@ -174,7 +179,9 @@ class PasstBackend:
                 wanted |= {"--dns-host": _RESOLVER, "--dns": options.dns}
         unknown = [option for option, value in wanted.items() if value and option not in known]
         if unknown:
-            raise LocalError(f"{self._peer} {self.version} has no {', '.join(unknown)}: leave that out, or take a newer one")
+            raise UnsupportedOptionError(
+                f"{self._peer} {self.version} has no {', '.join(unknown)}: leave that out, or take a newer one"
+            )
         return [option if value is True else f"{option}={value}" for option, value in wanted.items() if value]
 
     def _choose_port(self, rule: str) -> Forward:

@@ -93,7 +93,7 @@ class Peer:
                 check=False,
             )
             if log.returncode:
-                raise HostError(errno.EIO, f"install {self}: mmdebstrap said {log.stderr.strip()[-300:]!r}")
+                raise HostError(errno.EIO, f"install {self}: mmdebstrap said {_errors(log.stderr)!r}")
             (place / "root").rename(self.root)
         finally:
             shutil.rmtree(place, ignore_errors=True)
@@ -101,7 +101,7 @@ class Peer:
     def _recipe(self, site: str) -> tuple[str, ...]:
         """The command, and the sources of packages."""
         suites = dict.fromkeys((str(self.suite).removesuffix(_BACKPORTS), str(self.suite)))
-        command = f"mmdebstrap --quiet --variant=extract --include={self.package}/{self.suite}"
+        command = f"mmdebstrap --variant=extract --include={self.package}/{self.suite}"
         return command, *(f"deb {site} {suite} main" for suite in suites)
 
 
@@ -134,6 +134,11 @@ def mirror() -> str:
         if suite == [codename, "main"]:
             return site
     raise LocalError(f"apt has no source for {codename} main; this needs a Debian machine with its archive in sources.list(5)")
+
+
+def _errors(log: str) -> str:
+    """What of a log says why: lines of apt and mmdebstrap that begin with E."""
+    return " ".join(line for line in log.splitlines() if line.startswith("E:")) or log[-300:]
 
 
 def _cache() -> Path:

@@ -29,6 +29,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from ipaddress import IPv6Address
+from itertools import islice
 from typing import Final, NamedTuple, TypeAlias
 
 from netemu.net.clock import SECOND
@@ -41,6 +42,7 @@ __all__ = ["Bound6", "Dhcp6Client", "Dhcp6Event", "Dhcp6State", "Lease6", "Lost6
 
 _T = Dhcpv6MessageType
 _IAID: Final = 1
+_MAX_ADDRESSES: Final = 16  # of a lease; a server that gives more is not followed
 _MOST_PREFERRED: Final = 255  # RFC 8415 18.2.1
 _REFRESH_DEFAULT: Final = 86400  # IRT_DEFAULT, seconds (RFC 8415 7.6)
 _WANTED: Final = (Dhcpv6Option.DNS_SERVERS, Dhcpv6Option.DOMAIN_LIST, Dhcpv6Option.INFORMATION_REFRESH_TIME)
@@ -341,7 +343,8 @@ class Dhcp6Client:
 def _addresses(message: Dhcpv6) -> tuple[IaAddress, ...]:
     """The addresses that can be used of our identity, which is ignored when its T1 is behind its T2 (RFC 8415 21.4)."""
     found = (identity for identity in message.ia_nas if identity.iaid == _IAID and not identity.t1 > identity.t2 > 0)
-    return tuple(each for identity in found for each in identity.addresses if 0 < each.valid_lifetime >= each.preferred_lifetime)
+    usable = (each for identity in found for each in identity.addresses if 0 < each.valid_lifetime >= each.preferred_lifetime)
+    return tuple(islice(usable, _MAX_ADDRESSES))
 
 
 def _failed(message: Dhcpv6) -> bool:

@@ -12,7 +12,7 @@ Errors about what we sent reach sockets as `IcmpReport`s, as in IPv4. Malformed 
 `counters`, by reason: `malformed-<field>`, `ip6-`, `icmp6-`, `nd-`.
 
 Documents: RFC 8200, RFC 4443, RFC 4861, RFC 4862, RFC 6724, RFC 8201. What is not done: forwarding, multicast listener
-reports (RFC 3810), redirects (counted), the routers' hop limit, sending extension headers, several interfaces.
+reports (RFC 3810), the routers' hop limit, sending extension headers, several interfaces.
 """
 
 from __future__ import annotations

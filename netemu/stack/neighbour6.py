@@ -6,13 +6,14 @@ entry goes through the states of RFC 4861 7.3.2:
     INCOMPLETE  asked by multicast, three times in three seconds; then the packets come back as `Unresolved`
     REACHABLE   answered within the reachable time (a random part of it, 6.3.2)
     STALE       known, and not asked before something is sent
-    DELAY       something was sent; for five seconds an upper layer may still confirm that it arrived (`confirm`)
+    DELAY       something was sent; five seconds are left for an advertisement to come by itself
     PROBE       asked by unicast, three times; then the entry is forgotten
 
 What it wants done is an event, in order, from `events()`; `Resolved` and `Unresolved` are those of the ARP cache, `neighbour`. The
 interface around it checks packets, answers solicitations and detects duplicates (`addresses6`).
 
-Documents: RFC 4861 7.2, 7.3, 10, appendix C. What is not done: anycast delay (7.2.7), proxies (7.2.8), RFC 7048, RFC 6583.
+Documents: RFC 4861 7.2, 7.3, 10, appendix C. What is not done: hints of upper layers (7.3.1), anycast delay (7.2.7), proxies
+(7.2.8), RFC 7048, RFC 6583.
 """
 
 from __future__ import annotations
@@ -159,12 +160,6 @@ class NeighbourCache6(Generic[Packet]):
         if mac is not None:
             self._give(address, entry, mac)
         return was_router and not is_router
-
-    def confirm(self, address: IPv6Address, now: int) -> None:
-        """An upper layer knows that packets arrive at `address` (7.3.1)."""
-        entry = self._entries.get(address)
-        if entry is not None and entry.mac is not None:
-            self._enter(entry, _S.REACHABLE, now + self._reachable())
 
     def flush(self) -> None:
         """Forget everything; packets that wait are lost."""

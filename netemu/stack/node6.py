@@ -3,9 +3,11 @@
 `Node6` joins the address table, the routers and the neighbour cache of one interface, and speaks for them: it answers solicitations
 for our addresses, asks for duplicates, routers and neighbours, makes addresses from advertised prefixes, and chooses the next
 hop. Packets of neighbour discovery go in checked (`wire.ndisc.check_packet`) and come out of `packets`, each with the MAC
-address it is for. Packets that waited for a neighbour come out of `parked`.
+address it is for. Packets that waited for a neighbour come out of `parked`. A redirect is believed when it comes from
+the router that its destination is sent to (RFC 4861 8.1, 8.3); 64 are kept.
 
-Counted: `nd-conflict` (somebody uses an address of ours), `nd-duplicate` (somebody had it before), `nd-redirect-ignored`.
+Counted: `nd-conflict` (somebody uses an address of ours), `nd-duplicate` (somebody had it before), `nd-not-for-us`,
+`nd-solicitation-ignored`, `nd-redirect-ignored` and `nd-addresses-full`.
 """
 
 from __future__ import annotations
@@ -41,12 +43,15 @@ from netemu.wire.ndisc import (
     RouterAdvertisement,
     RouterSolicitation,
 )
-from netemu.wire.ndisc_options import Mtu, SourceLinkLayerAddress, TargetLinkLayerAddress
+from netemu.wire.ndisc_options import Mtu, NdOption, SourceLinkLayerAddress, TargetLinkLayerAddress
 
 __all__ = ["Node6"]
 
 _LINK_LOCAL: Final = int(IPv6Address("fe80::"))  # RFC 4291 2.5.6
 _LINK_LOCAL_LENGTH: Final = 64
+_MAX_REACHABLE: Final = 3_600_000  # milliseconds (RFC 4861 6.2.1, AdvReachableTime)
+_MAX_REDIRECTS: Final = 64
+_MAX_ADDRESSES: Final = 32  # beyond these no prefix gives one, whatever routers say
 
 
 class Node6:
@@ -65,6 +70,7 @@ class Node6:
         self._counters = counters
         self._static_networks: set[IPv6Network] = set()
         self._static_router: IPv6Address | None = None
+        self._redirects: dict[IPv6Address, IPv6Address] = {}  # destination: better next hop
 
     def start(self, now: int) -> None:
         """Own the link-local address, and ask for routers."""
@@ -97,6 +103,7 @@ class Node6:
         self.packets.clear()
         self.parked.clear()
         self._static_networks.clear()
+        self._redirects.clear()
         self._static_router = None
         self.mtu = self._link_mtu
 
@@ -114,6 +121,8 @@ class Node6:
         on_link = destination.is_multicast or self.discovery.is_on_link(destination)
         if on_link or any(destination in network for network in self._static_networks):
             return destination
+        if destination in self._redirects:
+            return self._redirects[destination]
         if self._static_router is not None:
             return self._static_router
         routers = self.discovery.routers
@@ -134,7 +143,7 @@ class Node6:
             case RouterSolicitation():
                 self._counters["nd-solicitation-ignored"] += 1  # hosts are silent (RFC 4861 6.2.6)
             case Redirect():
-                self._counters["nd-redirect-ignored"] += 1
+                self._redirected(message, packet.source)
 
     def _solicited(self, message: NeighbourSolicitation, source: IPv6Address, now: int) -> None:
         if source == ANY_IPV6 and self.addresses.conflict(message.target):
@@ -143,7 +152,7 @@ class Node6:
         if message.target.is_loopback or not self.addresses.is_usable(message.target):
             self._counters["nd-not-for-us"] += 1
             return
-        mac = next((option.address for option in message.options if isinstance(option, SourceLinkLayerAddress)), None)
+        mac = _mac_in(message.options, SourceLinkLayerAddress)
         if source == ANY_IPV6:  # somebody wants our address (RFC 4861 7.2.4)
             self._advertise(message.target, ALL_NODES, multicast_mac(ALL_NODES), solicited=False)
             return
@@ -163,25 +172,35 @@ class Node6:
         elif self.addresses.get(message.target) is not None:
             self._counters["nd-conflict"] += 1
         else:
-            mac = next((option.address for option in message.options if isinstance(option, TargetLinkLayerAddress)), None)
+            mac = _mac_in(message.options, TargetLinkLayerAddress)
             flags = {"solicited": message.solicited, "override": message.override, "is_router": message.router}
             if self.neighbours.advertised(message.target, mac, now, **flags):
                 self.discovery.no_router(message.target)
+                self._redirects = {to: hop for to, hop in self._redirects.items() if hop != message.target}
+
+    def _redirected(self, message: Redirect, source: IPv6Address) -> None:
+        destination, target = message.destination, message.target
+        better = target.is_link_local or target == destination
+        if not better or source != self.next_hop(destination) or len(self._redirects) >= _MAX_REDIRECTS:
+            self._counters["nd-redirect-ignored"] += 1
+            return
+        self._redirects[destination] = target
+        mac = _mac_in(message.options, TargetLinkLayerAddress)
+        if mac is not None:
+            self.neighbours.learn(target, self.link_local, mac, is_router=None if target == destination else True)
 
     def _router(self, message: RouterAdvertisement, source: IPv6Address, now: int) -> None:
         self.discovery.advertised(source, message, now)
-        if message.reachable_time:
+        mac = _mac_in(message.options, SourceLinkLayerAddress)
+        if mac is not None:
+            self.neighbours.learn(source, self.link_local, mac, is_router=True)
+        if 0 < message.reachable_time <= _MAX_REACHABLE:
             self.neighbours.reachable_time = message.reachable_time * MILLISECOND
         if message.retrans_timer:
             self.neighbours.retrans_timer = message.retrans_timer * MILLISECOND
         for option in message.options:
-            match option:
-                case SourceLinkLayerAddress(mac):
-                    self.neighbours.learn(source, self.link_local, mac, is_router=True)
-                case Mtu(mtu) if MINIMUM_MTU <= mtu <= self._link_mtu:  # RFC 4861 6.3.4
-                    self.mtu = mtu
-                case _:
-                    pass
+            if isinstance(option, Mtu) and MINIMUM_MTU <= option.mtu <= self._link_mtu:  # RFC 4861 6.3.4
+                self.mtu = option.mtu
         for prefix in interface_prefixes(message):
             address = ipv6_address(int(prefix.prefix.network_address) | int(self.link_local) & (1 << 64) - 1)
             entry = self.addresses.get(address)
@@ -189,7 +208,9 @@ class Node6:
             if entry is not None:
                 left = FOR_EVER if entry.valid_until is None else max(0, entry.valid_until - now) // SECOND
                 valid = valid_lifetime(valid, left)
-            if valid:
+            if entry is None and len(self.addresses.addresses) >= _MAX_ADDRESSES:
+                self._counters["nd-addresses-full"] += 1
+            elif valid:
                 self.add(address, prefix.prefix.prefixlen, "slaac", now, prefix.preferred_lifetime, valid)
 
     # What goes out.
@@ -230,3 +251,9 @@ class Node6:
     def _packet(self, message: NdMessage, source: IPv6Address, destination: IPv6Address) -> IPv6:
         payload = message.icmpv6().pack(source, destination)
         return IPv6(source, destination, NextHeader.ICMPV6, payload, HOP_LIMIT)
+
+
+def _mac_in(options: tuple[NdOption, ...], kind: type[SourceLinkLayerAddress | TargetLinkLayerAddress]) -> MacAddress | None:
+    """The link-layer address in the first option of `kind`; a group has none (RFC 4861 4.6.1)."""
+    found = (option.address for option in options if isinstance(option, kind))
+    return next((mac for mac in found if not mac.is_multicast), None)

@@ -1,15 +1,17 @@
-"""DNS of a user-mode network: questions to its DNS address go to the host's first name server, over UDP (RFC 1035 4.2.1). The
-families of both ways are their own: a question that came over IPv6 goes on over IPv4 if that is how the host reaches its server.
+"""DNS of a user-mode network: questions to its DNS address go to the host's name servers, over UDP (RFC 1035 4.2.1). The families
+of both ways are their own: a question that came over IPv6 goes on over IPv4 if that is how the host reaches its server. Names
+of the test's own are answered here (`netemu.user.dns_names`), in a restricted network too.
 
 A question is forwarded as it came, from a socket of its own: a port that nobody can guess, and nothing to tell apart when
 answers come. An answer passes, as it came, if it is from the server asked, has the question's identification, and repeats the
 question (names without regard to case, RFC 4343). What else comes is counted and ignored.
 
-The guest gets an answer in every case: SERVFAIL (RFC 1035 4.1.1) at once when the host has no name server or cannot reach it,
-and after four seconds of silence, before the usual resolver asks again after five. A question repeated while it waits is sent
-once more.
+The first server is asked first; the next one when it cannot be reached, when it was silent for four seconds, and when the guest
+repeats its question. The guest gets an answer in every case: SERVFAIL (RFC 1035 4.1.1) when the host has no name server, and
+when the last one has failed. With one server that is before the usual resolver asks again after five seconds.
 
-Questions over TCP are connections like any other, to the same server (`netemu.user.tcp`).
+Questions of more than 4096 octets are not read (RFC 6891 6.2.5 suggests that size for any message). Questions over TCP are
+connections like any other, to the first server (`netemu.user.tcp`), which does not know the test's own names.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import Final
 from netemu.errors import HostError
 from netemu.net.clock import SECOND
 from netemu.net.sockets import DatagramSocket
+from netemu.user.dns_names import DnsNames
 from netemu.user.flow import Flow
 from netemu.user.idle import IdleTable
 from netemu.user.realm import Realm
@@ -36,6 +39,7 @@ __all__ = ["ANSWER_TIMEOUT", "DNS_PORT", "DnsForwarder"]
 DNS_PORT: Final = 53  # RFC 1035 4.2
 ANSWER_TIMEOUT: Final = 4 * SECOND
 _WAITING: Final = 128  # questions at a time
+_LARGEST: Final = 4096  # octets of a question
 
 
 @dataclass(slots=True)
@@ -46,6 +50,7 @@ class _Asked:
     octets: bytes
     server: Endpoint
     socket: DatagramSocket
+    others: list[Endpoint]  # the name servers that were not asked yet
 
 
 class DnsForwarder:
@@ -53,6 +58,7 @@ class DnsForwarder:
 
     def __init__(self, realm: Realm) -> None:
         self._realm = realm
+        self._names = DnsNames(realm.options.dns_name)
         self._waiting: IdleTable[tuple[Endpoint, int], _Asked] = IdleTable(_WAITING, ANSWER_TIMEOUT)
 
     def receive(self, packet: Packet, datagram: Udp, now: int) -> None:
@@ -60,13 +66,20 @@ class DnsForwarder:
         realm = self._realm
         guest = Endpoint(packet.source, datagram.source_port)
         address = Endpoint(packet.destination, DNS_PORT)
-        if realm.options.restrict:
-            realm.counters["restricted"] += 1
-            realm.unreachable(Quotation.of(packet), errno.EACCES, now)
+        if len(datagram.payload) > _LARGEST:
+            realm.counters["dns-too-large"] += 1
             return
         query = DnsMessage.parse(datagram.payload)
         if query.response:
             realm.counters["dns-not-a-question"] += 1
+            return
+        answer = self._names.answer(query)
+        if answer is not None:
+            realm.send_udp(address, guest, answer.pack(), now)
+            return
+        if realm.options.restrict:
+            realm.counters["restricted"] += 1
+            realm.unreachable(Quotation.of(packet), errno.EACCES, now)
             return
         try:
             self._ask(guest, address, query, datagram.payload, now)
@@ -83,8 +96,11 @@ class DnsForwarder:
 
     def expire(self, now: int) -> None:
         for asked in self._waiting.expire(now):
-            asked.socket.close()
-            self._fail(asked.guest, asked.address, asked.query, now)
+            if self._ask_next(asked):
+                self._waiting.add((asked.guest, asked.query.identification), asked, now)
+            else:
+                asked.socket.close()
+                self._fail(asked.guest, asked.address, asked.query, now)
 
     def close(self) -> None:
         for asked in self._waiting.drain():
@@ -94,23 +110,47 @@ class DnsForwarder:
         asked = self._waiting.get((guest, query.identification))
         if asked is None or (asked.address, asked.octets) != (address, octets):
             self._drop(guest, query)
-            asked = self._begin(guest, address, query, octets, now)
-        asked.socket.send_to(octets, asked.server)
+            self._begin(guest, address, query, octets, now)
+        elif not self._ask_next(asked):
+            asked.socket.send_to(octets, asked.server)
 
-    def _begin(self, guest: Endpoint, address: Endpoint, query: DnsMessage, octets: bytes, now: int) -> _Asked:
+    def _ask_next(self, asked: _Asked) -> bool:
+        """Ask the next name server that can be asked; False if there is none."""
+        while asked.others:
+            asked.socket.close()
+            asked.server = asked.others.pop(0)
+            self._realm.counters["dns-next-server"] += 1
+            try:
+                asked.socket = self._realm.host.open_datagram(Endpoint(UNSPECIFIED[asked.server.address.version], 0))
+                self._listen(asked)
+                asked.socket.send_to(asked.octets, asked.server)
+            except HostError:
+                continue
+            return True
+        return False
+
+    def _listen(self, asked: _Asked) -> None:
+        realm, socket = self._realm, asked.socket
+        socket.on_datagram = lambda data, source: realm.post(partial(self._answered, asked, data, source))
+        socket.on_error = lambda error, _: realm.post(partial(self._refused, asked, socket, error))
+
+    def _begin(self, guest: Endpoint, address: Endpoint, query: DnsMessage, octets: bytes, now: int) -> None:
         realm = self._realm
         servers = realm.host.nameservers()
         if not servers:
             raise HostError(errno.EDESTADDRREQ, "ask a name server, of which the host has none")
         socket = realm.host.open_datagram(Endpoint(UNSPECIFIED[servers[0].address.version], 0))
-        asked = _Asked(guest, address, query, octets, servers[0], socket)
-        asked.socket.on_datagram = lambda data, source: realm.post(partial(self._answered, asked, data, source))
-        asked.socket.on_error = lambda error, _: realm.post(partial(self._refused, asked, error))
+        asked = _Asked(guest, address, query, octets, servers[0], socket, servers[1:])
+        self._listen(asked)
         evicted = self._waiting.add((guest, query.identification), asked, now)
         if evicted is not None:
             realm.counters["dns-evicted"] += 1
             evicted.socket.close()
-        return asked
+        try:
+            socket.send_to(octets, asked.server)
+        except HostError:
+            if not self._ask_next(asked):
+                raise
 
     def _drop(self, guest: Endpoint, query: DnsMessage) -> None:
         asked = self._waiting.remove((guest, query.identification))
@@ -143,11 +183,12 @@ class DnsForwarder:
         self._drop(asked.guest, asked.query)
         self._realm.send_udp(asked.address, asked.guest, data, now)
 
-    def _refused(self, asked: _Asked, error: int, now: int) -> None:
-        if self._is_waiting(asked):
+    def _refused(self, asked: _Asked, socket: DatagramSocket, error: int, now: int) -> None:
+        if self._is_waiting(asked) and asked.socket is socket:
             self._realm.refused(HostError(error, "ask a name server"), asked.guest, asked.server.address)
-            self._drop(asked.guest, asked.query)
-            self._fail(asked.guest, asked.address, asked.query, now)
+            if not self._ask_next(asked):
+                self._drop(asked.guest, asked.query)
+                self._fail(asked.guest, asked.address, asked.query, now)
 
     def _is_waiting(self, asked: _Asked) -> bool:
         return self._waiting.get((asked.guest, asked.query.identification)) is asked

@@ -36,7 +36,7 @@ from netemu.wire.vnet_hdr import DATA_VALID, GSO_NONE, GSO_TCPV4, NEEDS_CSUM, Vn
 if TYPE_CHECKING:
     from netemu.user.lan import Lan
 
-__all__ = ["KEY", "SEGMENT_LIMIT", "SegmentWriter", "flow_key", "is_plain", "segment_of"]
+__all__ = ["KEY", "SEGMENT_LIMIT", "SegmentWriter", "datagram_of", "flow_key", "is_plain", "segment_of"]
 
 KEY: Final = slice(26, 38)  # of a frame: source and destination address, source and destination port
 SEGMENT_LIMIT: Final = 65_535 - 20 - 60  # octets of payload in the longest datagram, whatever options TCP has
@@ -55,6 +55,9 @@ _STAMPS: Final = struct.Struct("!III")
 _ALIGNED_STAMPS: Final = 0x0101080A  # two no-operations, timestamps, length 10 (RFC 7323, appendix A)
 _STAMPED: Final = struct.Struct("!6s6sHBBHHHBBH8sHHIIBBHHHIII")
 _PLAIN: Final = struct.Struct("!6s6sHBBHHHBBH8sHHIIBBHHH")
+_DATAGRAM: Final = struct.Struct("!6s6sHBBHHHBBH8sHHHH")
+_UDP: Final = struct.Struct("!HH")  # length, checksum
+_UDP_HEADER: Final = 8
 _VERIFIED: Final = NEEDS_CSUM | DATA_VALID
 
 
@@ -101,6 +104,15 @@ def segment_of(frame: FrameView, length: int, header: VnetHeader | None) -> Tcp 
         return None
     # A view serves as a payload wherever octets are only read.
     return Tcp(source, destination, sequence, acknowledgment, flags, window, cast("bytes", frame[at:end]), 0, options)
+
+
+def datagram_of(frame: FrameView, length: int, header: VnetHeader | None) -> bytes | None:
+    """The payload of the UDP datagram of a frame that `is_plain`; None if it is not one for the short way."""
+    end = 14 + length
+    octets, checksum = _UDP.unpack_from(frame, _TRANSPORT + 4)
+    if octets + 20 != length or not (checksum and is_verified(frame, end, Protocol.UDP, header)):
+        return None
+    return bytes(frame[_TRANSPORT + _UDP_HEADER : end])
 
 
 @lru_cache(1024)
@@ -189,6 +201,42 @@ class SegmentWriter:
             return self._buffer[begin:end], _request(headers, mss if size > mss else 0)
         self._complete(begin, end)
         return self._buffer[begin:end], None
+
+    def datagram(self, source: Endpoint, guest: Endpoint, data: bytes, mtu: int, now: int) -> bytes | None:
+        """The frame of a UDP datagram; None if it does not fit into one, or the guest's MAC address has to be asked for."""
+        transport = _UDP_HEADER + len(data)
+        mac = self._lan.reachable(cast("IPv4Address", guest.address), now)
+        if mac is None or 20 + transport > mtu:
+            return None
+        length, identification = 20 + transport, self._lan.next_identification()
+        addresses = source.address.packed + guest.address.packed
+        words = int.from_bytes(addresses, "big")
+        sum_ = (0x4500 + length + identification + (_TTL << 8 | Protocol.UDP) + words) % 0xFFFF
+        ports = source.port + guest.port + transport
+        checksum = internet_checksum(data, words + Protocol.UDP + transport + ports) or 0xFFFF  # 0 says that there is none
+        frame = _DATAGRAM.pack(
+            mac,
+            self._lan.mac,
+            0x0800,
+            0x45,
+            0,
+            length,
+            identification,
+            0,
+            _TTL,
+            Protocol.UDP,
+            0xFFFF - sum_ if sum_ else 0,
+            addresses,
+            source.port,
+            guest.port,
+            transport,
+            checksum,
+        )
+        return (frame + data).ljust(MINIMUM_LENGTH, b"\0")
+
+    def put(self, frame: bytes) -> None:
+        """Queue a frame behind those that wait."""
+        self._lan.put_octets(frame)
 
     def _complete(self, begin: int, end: int) -> None:
         """Add the segment to the sum of the pseudo-header."""

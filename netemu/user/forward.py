@@ -1,6 +1,7 @@
 """A forwarded port, as every user-mode network reports it, and QEMU's grammar for one (slirp_hostfwd in net/slirp.c).
 
     [tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport
+    unix:/path-[guestaddr]:guestport
 
 The protocol is TCP unless given. Host port 0 lets the host choose. No guest address means the first leased one, `dhcpstart`. Ports
 may be written in C's ways (`80`, `0x50`, `0120`).
@@ -10,7 +11,10 @@ address means then the first one leased by DHCPv6, in the family of the host add
 of the other family as the gateway.
 
 One default differs from QEMU's: no host address means 127.0.0.1, where QEMU binds 0.0.0.0 and so opens the guest to everyone
-who reaches the host; say `tcp:0.0.0.0:2222-:22` for that. Forwards of UNIX sockets (`unix:/path-:port`) are not there yet.
+who reaches the host; say `tcp:0.0.0.0:2222-:22` for that.
+
+Connections to a UNIX socket go to the guest over TCP, and it sees them come from the gateway. The last `-` ends the path. A stale
+socket at the path gives way; nothing else does.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ _ADDRESS: Final = r"\[[0-9A-Fa-f:.]*\]|[^:\[\]]*"
 _RULE: Final = re.compile(
     rf"(?P<protocol>[^:]*):(?P<hostaddr>{_ADDRESS}):(?P<hostport>[^:-]*)-(?P<guestaddr>{_ADDRESS}):(?P<guestport>[^:]*)"
 )
+_PATH_RULE: Final = re.compile(rf"unix:(?P<path>/.+)-(?P<guestaddr>{_ADDRESS}):(?P<guestport>[^:]*)", re.DOTALL)
 _GRAMMAR: Final = (
     "[tcp|udp]:[hostaddr]:hostport-[guestaddr]:guestport, such as tcp:127.0.0.1:2222-:22 or tcp:[::1]:0-[fec0::15]:80 "
     "(no hostaddr is 127.0.0.1)"
@@ -48,14 +53,18 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Where the host listens (the real port, if 0 was asked for) and where the guest is to serve."""
+    """Where the host listens (the real port, if 0 was asked for) and where the guest is to serve.
+
+    `path` is where it listens if that is a UNIX socket; `host` says nothing then.
+    """
 
     protocol: Literal["tcp", "udp"]
     host: Endpoint
     guest: Endpoint
+    path: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.protocol}:{self.host}-{self.guest}"
+        return f"unix:{self.path}-{self.guest}" if self.path is not None else f"{self.protocol}:{self.host}-{self.guest}"
 
 
 def parse_forward(rule: str, places: Mapping[int, Place]) -> Forward:
@@ -64,7 +73,7 @@ def parse_forward(rule: str, places: Mapping[int, Place]) -> Forward:
     `places` has the guests' networks by family.
     """
     if rule.startswith("unix:"):
-        raise LocalError(f"hostfwd={rule}: forwards of UNIX sockets are not there yet; give {_GRAMMAR}")
+        return _parse_path(rule, places)
     match = _RULE.fullmatch(rule)
     if match is None or match["protocol"] not in ("tcp", "udp", ""):
         raise LocalError(f"hostfwd={rule}: give {_GRAMMAR}")
@@ -73,6 +82,15 @@ def parse_forward(rule: str, places: Mapping[int, Place]) -> Forward:
     _check_guest(rule, guest, places)
     protocol = cast("Literal['tcp', 'udp']", match["protocol"] or "tcp")
     return Forward(protocol, Endpoint(host, _port(rule, match["hostport"], 0)), Endpoint(guest, _port(rule, match["guestport"], 1)))
+
+
+def _parse_path(rule: str, places: Mapping[int, Place]) -> Forward:
+    match = _PATH_RULE.fullmatch(rule)
+    if match is None:
+        raise LocalError(f"hostfwd={rule}: give unix:/path-[guestaddr]:guestport, such as unix:/run/ssh.socket-:22")
+    guest = _address(rule, match["guestaddr"]) or _first_guest(rule, _LOOPBACK, places)
+    _check_guest(rule, guest, places)
+    return Forward("tcp", Endpoint(_LOOPBACK, 0), Endpoint(guest, _port(rule, match["guestport"], 1)), match["path"])
 
 
 def _address(rule: str, text: str) -> IPAddress | None:

@@ -85,8 +85,9 @@ class HostForwards:
                 self._forget(peer)
 
     def _listen(self, wanted: Forward) -> Forward:
-        listener = self._realm.host.open_listener(wanted.host)
-        forward = Forward("tcp", listener.local, wanted.guest)
+        host = self._realm.host
+        listener = host.open_listener(wanted.host) if wanted.path is None else host.open_path_listener(wanted.path)
+        forward = Forward("tcp", listener.local, wanted.guest, wanted.path)
         self._sockets[forward] = listener
         listener.on_accept = partial(self._accepted, forward)
         return forward

@@ -44,7 +44,7 @@ class Lan:
     ) -> None:
         self.mac = MacAddress(b"\x52\x55" + options.host.packed)
         self._options = options
-        self._own = frozenset(options.own_addresses)
+        self._own = set(options.own_addresses)
         self._counters = counters
         self._identification = identification
         self._on_unreachable = on_unreachable
@@ -55,6 +55,10 @@ class Lan:
     def is_own(self, address: IPv4Address) -> bool:
         """One of the network's addresses."""
         return address in self._own
+
+    def add_own(self, address: IPv4Address) -> None:
+        """The network has this address too from now on."""
+        self._own.add(address)
 
     def reachable(self, address: IPv4Address, now: int) -> MacAddress | None:
         """The MAC address of a guest if it is known and need not be asked about yet."""
@@ -104,6 +108,13 @@ class Lan:
         """Send in a frame to `mac`, without asking anybody."""
         self.put(Ethernet(mac, self.mac, EtherType.IPV4, packet.pack()))
 
+    def put_octets(self, frame: Frame) -> None:
+        """Queue a frame that is whole already."""
+        if len(self._output) >= _OUTPUT_LIMIT:
+            self._counters["output-full"] += 1
+        else:
+            self._output.append(frame)
+
     def transmit(self) -> Iterator[Frame]:
         """The frames that wait, and those added meanwhile."""
         while self._output:
@@ -118,10 +129,7 @@ class Lan:
 
     def put(self, frame: Ethernet) -> None:
         """Queue a frame for `transmit`."""
-        if len(self._output) >= _OUTPUT_LIMIT:
-            self._counters["output-full"] += 1
-        else:
-            self._output.append(pad(frame.pack()))
+        self.put_octets(pad(frame.pack()))
 
     def _run_events(self, now: int) -> None:
         for event in self._neighbours.events():

@@ -2,7 +2,7 @@
 
     guest (10.0.2.15) <----> gateway, firewall, DHCP server (10.0.2.2, fec0::2) <----> the host's sockets
     (fec0::...)         |--> DNS server (10.0.2.3, fec0::3)
-                        |--> kept for an SMB server (10.0.2.4): answers pings, refuses connections
+                        |--> SMB server (10.0.2.4) where smb= shares something: else it answers pings and refuses connections
 
 What a frame goes through. Frames for another station are somebody else's (several guests may share the network through a hub).
 ARP goes to the LAN. An IPv4 datagram needs a source in the network (DHCP excepted), is put together if it is a fragment, and
@@ -29,6 +29,7 @@ from typing import Protocol
 from netemu.io.host import Host
 from netemu.net.offload import CSUM, TSO4, TSO_ECN, complete
 from netemu.net.port import Frame, FrameView
+from netemu.net.sockets import StreamSocket
 from netemu.stack.fragments import Reassembler
 from netemu.stack.icmp import IcmpReport, is_martian
 from netemu.user.dhcp import DhcpServer
@@ -36,6 +37,8 @@ from netemu.user.dns import DNS_PORT, DnsForwarder
 from netemu.user.fastpath import KEY, SegmentWriter, is_plain
 from netemu.user.flow import Flow, Refusal
 from netemu.user.forward import Forward
+from netemu.user.guest_forward import GuestForward
+from netemu.user.guestfwd import GuestForwards
 from netemu.user.hostfwd import HostForwards
 from netemu.user.icmp import EchoService
 from netemu.user.lan import Lan
@@ -101,11 +104,12 @@ class UserNetwork:
         self._reassembler.counters = self.counters
         self._dhcp = DhcpServer(options, self.counters)
         self._echo = EchoService(self._realm)
-        self._udp = UdpNat(self._realm)
-        self._dns = DnsForwarder(self._realm)
         self._writer = SegmentWriter(self._lan)
+        self._udp = UdpNat(self._realm, self._writer)
+        self._dns = DnsForwarder(self._realm)
         self._tcp = TcpNat(self._realm, self._writer)
         self._forwards = HostForwards(self._realm, self._tcp)
+        self._servers = GuestForwards(self._realm, self._tcp, self._lan)
         self._services: list[_Service] = [self._tcp, self._udp, self._forwards, self._echo, self._dns]
         self._tftp = None
         if files is not None:
@@ -128,10 +132,13 @@ class UserNetwork:
         }
         self._short_ways: dict[int, Callable[[bytes, FrameView, int, VnetHeader | None, int], bool]] = {
             IpProtocol.TCP: self._tcp.receive_fast,
+            IpProtocol.UDP: self._udp_short_way,
         }
         try:
             for rule in options.hostfwd:
                 self._forwards.add(rule)
+            for rule in options.guestfwd:
+                self._servers.add(rule)
         except BaseException:
             self.close()
             raise
@@ -170,6 +177,10 @@ class UserNetwork:
     def forwards(self) -> tuple[Forward, ...]:
         return self._forwards.forwards
 
+    @property
+    def guest_forwards(self) -> tuple[GuestForward, ...]:
+        return self._servers.forwards
+
     def flows(self) -> tuple[Flow, ...]:
         """Every connection, mapping, ping session and waiting question there is now."""
         return tuple(flow for part in self._services for flow in part.flows())
@@ -183,6 +194,17 @@ class UserNetwork:
     def remove_forward(self, forward: Forward) -> None:
         """Stop to forward a port; its connections go on. Raises `LocalError` if there is no such forward."""
         self._forwards.remove(forward)
+
+    def add_guest_forward(self, rule: str, handler: Callable[[StreamSocket], None] | None = None) -> GuestForward:
+        """Begin to serve guests at an address of their network (`netemu.user.guestfwd`), by `handler` if one is given.
+
+        Raises `LocalError`.
+        """
+        return self._servers.add(rule) if handler is None else self._servers.serve(rule, handler)
+
+    def remove_guest_forward(self, forward: GuestForward) -> None:
+        """Serve there no more. Raises `LocalError` if there is no such server."""
+        self._servers.remove(forward)
 
     def close(self) -> None:
         """Give back every socket of the host's; guests hear nothing more."""
@@ -218,6 +240,10 @@ class UserNetwork:
             self.counters["malformed-vnet_hdr"] += 1
             return
         self.receive(whole, now)
+
+    def _udp_short_way(self, key: bytes, frame: FrameView, length: int, header: VnetHeader | None, now: int) -> bool:
+        """Only while no port is forwarded: a guest's datagram may otherwise be an answer."""
+        return not self._forwards.forwards and self._udp.receive_fast(key, frame, length, header, now)
 
     def transmit_offloaded(self, now: int, offloads: int) -> Iterator[tuple[FrameView, VnetHeader | None]]:
         """The frames for the guests: what waits, then what the host's sockets bring."""

@@ -8,8 +8,6 @@ does not reach, and what a DHCP, DNS or TFTP server has beyond libslirp's: `leas
 `route`, `dns-name` and `tftp-write`.
 
 Both families are spoken unless one is switched off, or the other named alone (`ipv6=on`); `netemu.user.options6` has the IPv6 half.
-
-Options that QEMU has and that are not there yet are refused with a sentence: `NOT_YET` lists them.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ from typing import Final, Self, cast
 from netemu.errors import LocalError
 from netemu.user import options6
 from netemu.user.forward import Place, parse_forward
+from netemu.user.guest_forward import parse_guestfwd
 from netemu.user.option_values import (
     read_address,
     read_boolean,
@@ -37,18 +36,9 @@ from netemu.wire.dhcpv4 import pack_domain_search
 from netemu.wire.fields import ANY_IPV4
 from netemu.wire.ipv6 import MINIMUM_MTU
 
-__all__ = ["NOT_YET", "POOL_SIZE", "UserOptions"]
+__all__ = ["POOL_SIZE", "UserOptions"]
 
 POOL_SIZE: Final = 16  # leases from dhcpstart on, as libslirp's NB_BOOTP_CLIENTS
-
-NOT_YET: Final = frozenset(
-    {
-        "guestfwd",
-        "smb",
-        "smbserver",
-    }
-)
-"""Options of QEMU's `-netdev user` that this network does not have yet."""
 
 _DEFAULT_NET: Final = IPv4Network("10.0.2.0/24")
 _DEFAULT_HOSTS: Final = {"host": 0x0202, "dns": 0x0203, "dhcpstart": 0x020F}  # or-ed to net (net_slirp_init)
@@ -80,11 +70,12 @@ class UserOptions:
     `hostname`, `domainname`, `dnssearch`: DHCP options 12, 15 and 119. `hostfwd`: rules, `[tcp|udp]:[addr]:port-[addr]:port`.
     `ipv4`, `ipv6`: which families are spoken. `ipv6_net`, `ipv6_host`, `ipv6_dns`: as `net`, `host` and `dns`; `::` stands for the
     default. `dhcpv6`: what is served by DHCPv6.
-    `tftp`: the directory that the gateway serves; `tftp_write`: guests may put files there. `bootfile`, `tftp_server_name`: what
-    DHCP says of booting. `pool_size`: leases, 1..4096. `static_lease`: whose address is settled. `ntp`, `route`: DHCP options 42
-    and 121. `dns_name`: names that the DNS server knows by itself. `disable_host_loopback`: the gateway does not stand for the
-    host's loopback. `disable_dns`, `disable_dhcp`: there is no such server. `outbound_addr`: the host's address from which
-    guests' connections and datagrams go out; 0.0.0.0 leaves that to the host.
+    `guestfwd`: servers in the guests' network, `[tcp]:[server]:port-target`. `smb`: the directory that a Samba server shares at
+    `smbserver`. `tftp`: the directory that the gateway serves; `tftp_write`: guests may put files there. `bootfile`,
+    `tftp_server_name`: what DHCP says of booting. `pool_size`: leases, 1..4096. `static_lease`: whose address is settled. `ntp`,
+    `route`: DHCP options 42 and 121. `dns_name`: names that the DNS server knows by itself. `disable_host_loopback`: the gateway
+    does not stand for the host's loopback. `disable_dns`, `disable_dhcp`: there is no such server. `outbound_addr`: the host's
+    address from which guests' connections and datagrams go out; 0.0.0.0 leaves that to the host.
     `mtu`: octets of the largest datagram sent to guests, 576..65521. `lease_time`: seconds, 1..4294967294.
     """
 
@@ -103,6 +94,9 @@ class UserOptions:
     ipv6_host: IPv6Address = options6.UNSPECIFIED
     ipv6_dns: IPv6Address = options6.UNSPECIFIED
     dhcpv6: options6.Dhcpv6Mode = "stateful"
+    guestfwd: tuple[str, ...] = ()
+    smb: str | None = None
+    smbserver: IPv4Address = ANY_IPV4
     tftp: str | None = None
     tftp_write: bool = False
     tftp_server_name: str | None = None
@@ -134,6 +128,10 @@ class UserOptions:
         self._check_addresses6()
         self._check_texts()
         self._check_static_leases()
+        if self.smb_address is None and (self.smb is not None or self.smbserver != ANY_IPV4):
+            raise LocalError(f"smbserver={self._in_net(_SMB_HOST)}: that address has another use in {self.net}, so give smbserver=")
+        if self.smbserver != ANY_IPV4 and self.smbserver not in self.net:
+            raise LocalError(f"smbserver={self.smbserver}: an address of a host in {self.net} is needed")
         for name, (allowed, unit) in _RANGES.items():
             if getattr(self, name) not in allowed:
                 raise LocalError(f"{_key(name)}={getattr(self, name)}: give {allowed[0]} to {allowed[-1]} {unit}")
@@ -141,6 +139,8 @@ class UserOptions:
             raise LocalError("tftp-write=on: there is no directory to write to, so give tftp=")
         for rule in self.hostfwd:
             parse_forward(rule, self.places)
+        for rule in self.guestfwd:
+            parse_guestfwd(rule, self.net)
 
     def _in_net(self, low_bits: int) -> IPv4Address:
         return IPv4Address(int(self.net.network_address) | low_bits & int(self.net.hostmask))
@@ -188,8 +188,6 @@ class UserOptions:
                 repeated[name] = (*repeated.get(name, ()), _REPEATED[key](key, value))
             elif key in _READERS:
                 single[name] = _READERS[key](key, value)
-            elif key in NOT_YET:
-                raise LocalError(f"{key}={value}: the user-mode network does not have this option of QEMU's yet, so leave it out")
             else:
                 allowed = ", ".join(sorted(_REPEATED.keys() | _READERS.keys()))
                 raise LocalError(f"netdev user has no option {key!r}: it has {allowed}")
@@ -197,9 +195,9 @@ class UserOptions:
         return cls(**single, **repeated)  # type: ignore[arg-type] # each reader gives its field's type
 
     @property
-    def smb(self) -> IPv4Address | None:
+    def smb_address(self) -> IPv4Address | None:
         """The SMB server's address, kept free for it; None where another part of the network was given that address."""
-        address = self._in_net(_SMB_HOST)
+        address = self._in_net(_SMB_HOST) if self.smbserver == ANY_IPV4 else self.smbserver
         unusable = (self.host, self.dns, self.dhcpstart, self.net.network_address, self.net.broadcast_address)
         return None if address in unusable else address
 
@@ -207,7 +205,8 @@ class UserOptions:
     def own_addresses(self) -> tuple[IPv4Address, ...]:
         """The addresses at which the network itself answers: gateway, DNS server and SMB server."""
         dns = None if self.disable_dns else self.dns
-        return tuple(address for address in (self.host, dns, self.smb) if address is not None)
+        servers = (cast("IPv4Address", parse_guestfwd(rule, self.net).server.address) for rule in self.guestfwd)
+        return tuple(dict.fromkeys(address for address in (self.host, dns, self.smb_address, *servers) if address is not None))
 
     @property
     def pool(self) -> tuple[IPv4Address, ...]:
@@ -283,10 +282,13 @@ _READERS: Final[dict[str, Callable[[str, str], object]]] = {
     "disable-dns": read_boolean,
     "disable-dhcp": read_boolean,
     "outbound-addr": read_address,
+    "smb": read_text,
+    "smbserver": read_address,
 }
 _REPEATED: Final[dict[str, Callable[[str, str], object]]] = {
     "dnssearch": read_text,
     "hostfwd": read_text,
+    "guestfwd": read_text,
     "static-lease": read_lease,
     "ntp": read_address,
     "route": read_route,

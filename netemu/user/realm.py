@@ -116,8 +116,8 @@ class Realm:
         return Endpoint(side.gateway, endpoint.port) if hidden else endpoint
 
     def free_endpoint(self, wanted: Endpoint, taken: Callable[[Endpoint], bool]) -> Endpoint:
-        """`wanted`, or its address with another port where `taken` says so. The tables are too small to take all ports."""
-        if not taken(wanted):
+        """`wanted`, or its address with another port where that is 0 or `taken`. The tables are too small to take all ports."""
+        if wanted.port and not taken(wanted):
             return wanted
         port = choose_port(0, lambda port: taken(Endpoint(wanted.address, port)), self.getrandbits, errno.EADDRINUSE)
         return Endpoint(wanted.address, port)

@@ -47,6 +47,9 @@ class Side4(Side):
         self._mtu = options.mtu
         self._lan = lan
 
+    def is_own(self, address: IPAddress) -> bool:
+        return address.version == 4 and self._lan.is_own(IPv4Address(int(address)))
+
     def is_local(self, address: IPAddress) -> bool:
         return address in self._net
 

@@ -17,22 +17,28 @@ from __future__ import annotations
 import errno
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from netemu.errors import HostError
 from netemu.net.clock import SECOND
+from netemu.net.port import FrameView
 from netemu.net.sockets import DatagramSocket
+from netemu.user.fastpath import SegmentWriter, datagram_of, flow_key
 from netemu.user.flow import Flow
 from netemu.user.idle import IdleTable
 from netemu.user.realm import Realm
 from netemu.user.side import Packet, Quotation
 from netemu.wire.address import Endpoint
+from netemu.wire.ipv4 import IPv4
 from netemu.wire.udp import Udp
+from netemu.wire.vnet_hdr import VnetHeader
 
 __all__ = ["MAPPING_TIMEOUT", "UdpNat"]
 
 MAPPING_TIMEOUT: Final = 300 * SECOND  # RFC 4787 REQ-5: two minutes at least, five recommended
 _MAPPINGS: Final = 1024
+_WAYS: Final = 4096
+_QUOTABLE: Final = 2048  # octets of a datagram that is kept whole until the next one, in case of an error about it
 _REMOTES: Final = 64  # of one mapping: whom it lets in, and whose errors it can report
 
 
@@ -40,7 +46,7 @@ _REMOTES: Final = 64  # of one mapping: whom it lets in, and whose errors it can
 class _Mapping:
     guest: Endpoint
     socket: DatagramSocket
-    remotes: dict[Endpoint, Quotation] = field(default_factory=dict)  # the last datagram to each, the longest idle first
+    remotes: dict[Endpoint, Quotation | bytes] = field(default_factory=dict)  # the last datagram to each, the longest idle first
     sent: int = 0
     received: int = 0
 
@@ -48,11 +54,21 @@ class _Mapping:
         return remote in self.remotes or any(known.address == remote.address for known in self.remotes)
 
 
+class _Way(NamedTuple):
+    """The short way of a guest's datagrams to one remote, which is `target` to the host."""
+
+    mapping: _Mapping
+    remote: Endpoint
+    target: Endpoint
+
+
 class UdpNat:
     """Carries guests' datagrams to the host and the answers back. Counters: `udp-` and what happened."""
 
-    def __init__(self, realm: Realm) -> None:
+    def __init__(self, realm: Realm, writer: SegmentWriter) -> None:
         self._realm = realm
+        self._writer = writer
+        self._ways: dict[bytes, _Way] = {}  # by `flow_key`
         self._mappings: IdleTable[Endpoint, _Mapping] = IdleTable(_MAPPINGS, MAPPING_TIMEOUT)
 
     def receive(self, packet: Packet, datagram: Udp, now: int) -> None:
@@ -67,17 +83,38 @@ class UdpNat:
             return
         try:
             mapping = self._mapping(guest, now)
-            mapping.remotes.pop(remote, None)
-            if len(mapping.remotes) >= _REMOTES:
-                del mapping.remotes[next(iter(mapping.remotes))]
-            mapping.remotes[remote] = quotation
+            _remember(mapping, remote, quotation)
             target = Endpoint(realm.to_host(remote.address), remote.port)
+            if isinstance(packet, IPv4):
+                if len(self._ways) >= _WAYS:
+                    self._ways.clear()  # they come again with the next datagram
+                self._ways[flow_key(guest, remote)] = _Way(mapping, remote, target)
             mapping.socket.send_to(datagram.payload, target, max(packet.ttl - 1, 1))
             mapping.sent += len(datagram.payload)
         except HostError as error:
             realm.counters["udp-refused"] += 1
             realm.refused(error, guest, remote.address)
             realm.unreachable(quotation, error.errno or 0, now)
+
+    def receive_fast(self, key: bytes, frame: FrameView, length: int, header: VnetHeader | None, now: int) -> bool:
+        """A frame that `is_plain` (`netemu.user.fastpath`) with this key; False if it is to go the long way."""
+        way = self._ways.get(key)
+        if way is None or length > _QUOTABLE or self._mappings.get(way.mapping.guest) is not way.mapping:
+            return False
+        data = datagram_of(frame, length, header)
+        if data is None:
+            return False
+        mapping, octets = way.mapping, bytes(frame[14 : 14 + length])
+        self._mappings.use(mapping.guest, now)
+        _remember(mapping, way.remote, octets)
+        try:
+            mapping.socket.send_to(data, way.target, frame[22] - 1)
+            mapping.sent += len(data)
+        except HostError as error:
+            self._realm.counters["udp-refused"] += 1
+            self._realm.refused(error, mapping.guest, way.remote.address)
+            self._realm.unreachable(Quotation.of(IPv4.parse(octets)), error.errno or 0, now)
+        return True
 
     def flows(self) -> list[Flow]:
         return [Flow("udp", "active", mapping.guest, None, mapping.sent, mapping.received) for mapping in self._mappings]
@@ -124,7 +161,13 @@ class UdpNat:
             return
         self._mappings.use(mapping.guest, now)
         mapping.received += len(data)
-        self._realm.send_udp(remote, mapping.guest, data, now)
+        frame = None
+        if mapping.guest.address.version == 4:
+            frame = self._writer.datagram(remote, mapping.guest, data, self._realm.options.mtu, now)
+        if frame is None:
+            self._realm.send_udp(remote, mapping.guest, data, now)
+        else:
+            self._writer.put(frame)
 
     def _failed(self, mapping: _Mapping, error: int, destination: Endpoint, now: int) -> None:
         quotation = mapping.remotes.get(self._realm.to_guest(destination, mapping.guest.address.version))
@@ -132,4 +175,14 @@ class UdpNat:
             self._realm.counters["udp-late"] += 1
             return
         self._realm.counters["udp-unreachable"] += 1
+        if isinstance(quotation, bytes):
+            quotation = Quotation.of(IPv4.parse(quotation))
         self._realm.unreachable(quotation, error, now)
+
+
+def _remember(mapping: _Mapping, remote: Endpoint, quotation: Quotation | bytes) -> None:
+    """The last datagram to `remote` is this one; of too many remotes the longest idle is forgotten."""
+    mapping.remotes.pop(remote, None)
+    if len(mapping.remotes) >= _REMOTES:
+        del mapping.remotes[next(iter(mapping.remotes))]
+    mapping.remotes[remote] = quotation

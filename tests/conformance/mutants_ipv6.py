@@ -7,19 +7,24 @@ from dataclasses import replace
 from ipaddress import IPv6Address
 from typing import Any
 
-from mutant_parts import HOUR, patched
+from mutant_parts import HOUR, has, patched
 from mutation import Mutant, Rewrite, drop
 
 import netemu.stack.fragments as fragments
 import netemu.user.lan6 as lan6
 import netemu.user.ra as ra
+import netemu.user.router6 as router6
 import netemu.user.side as side
+import netemu.user.side6 as side6
+import netemu.wire.ndisc as ndisc
 from netemu.user.dhcpv6 import Dhcpv6Server
+from netemu.wire.address import MacAddress
 from netemu.wire.dhcpv6 import Dhcpv6, Dhcpv6Option
 from netemu.wire.ether import Ethernet
 from netemu.wire.icmpv6 import Icmpv6, Icmpv6Type
 from netemu.wire.ipv6 import ALL_NODES, IPv6, NextHeader
-from netemu.wire.ndisc import NeighbourAdvertisement
+from netemu.wire.ndisc import NeighbourAdvertisement, RouterAdvertisement
+from netemu.wire.ndisc_options import SourceLinkLayerAddress
 from netemu.wire.udp import Udp
 from pytest_netemu.tester import Packet
 
@@ -58,6 +63,17 @@ def always(packet: Packet) -> bool:
     return True
 
 
+def error_about_all(packet: IPv6, source: IPv6Address, build: Callable[[bytes], Icmpv6]) -> IPv6:
+    payload = build(b"").pack(source, packet.source)
+    return IPv6(source, packet.source, NextHeader.ICMPV6, payload)
+
+
+def any_option(area: bytes, offset: int) -> tuple[SourceLinkLayerAddress, ...]:
+    """Whatever the option is, and however long it says it is, it is the sender's link-layer address."""
+    del offset
+    return (SourceLinkLayerAddress(MacAddress(area[2:8])),)
+
+
 def to_all(packet: Packet) -> bool:
     return packet[IPv6].destination == ALL_NODES
 
@@ -83,6 +99,10 @@ DISCOVERY6 = (
     Mutant("nd_never_solicited", ("rfc4861/7.2.4/01",), out=change6(NeighbourAdvertisement, always, solicited=lambda _: False)),
     Mutant("nd_solicited_by_nobody", ("rfc4861/7.2.4/02",), out=change6(NeighbourAdvertisement, to_all, solicited=lambda _: True)),
     Mutant("nd_from_afar", ("rfc4861/7.1.1/01", "rfc4861/6.1.1/01"), patch=patched(lan6, "check_packet", lambda *_: None)),
+    Mutant("nd_no_router", ("rfc4861/7.2.4/03",), out=change6(NeighbourAdvertisement, always, router=lambda _: False)),
+    Mutant("nd_without_mac", ("rfc4861/7.2.4/04",), out=change6(NeighbourAdvertisement, always, options=lambda _: ())),
+    Mutant("nd_options_unread", ("rfc4861/4.6/01",), patch=patched(ndisc, "read_options", any_option)),
+    Mutant("ra_from_afar", ("rfc4861/4.2/01",), out=change6(IPv6, has(RouterAdvertisement), source=lambda _: GATEWAY)),
     Mutant("ra_when_it_likes", ("rfc4861/6.2.6/01",), patch=patched(ra.RouterAdvertiser, "solicited", ra.RouterAdvertiser.start)),
     Mutant("ra_for_each_who_asks", ("rfc4861/6.2.6/02",), patch=patched(ra, "_MIN_DELAY_BETWEEN", 0)),
 )
@@ -94,12 +114,28 @@ IPV6 = (
     Mutant("port6_closed_in_silence", ("rfc4443/3.1/01",), out=drop(Icmpv6, kind(Icmpv6Type.DESTINATION_UNREACHABLE))),
     Mutant("error6_quotes_little", ("rfc4443/2.4/01",), patch=patched(side, "_QUOTED6", 100)),
     Mutant("hop_limit_ends_in_silence", ("rfc4443/3.3/01",), out=drop(Icmpv6, kind(Icmpv6Type.TIME_EXCEEDED))),
-    Mutant("next_header_unknown_in_silence", ("rfc8200/4/01",), out=drop(Icmpv6, kind(Icmpv6Type.PARAMETER_PROBLEM))),
+    Mutant("headers6_wrong_in_silence", ("rfc8200/4/01", "rfc8200/4.5/02"), out=drop(Icmpv6, kind(Icmpv6Type.PARAMETER_PROBLEM))),
+    Mutant("error6_about_all", ("rfc4443/2.4/02",), patch=patched(side6, "error_about6", error_about_all)),
+    Mutant(
+        "extensions_end_the_packet",
+        ("rfc8200/4.1/01", "rfc8200/4.2/01", "rfc8200/4.4/01"),
+        into=drop(IPv6, lambda packet: bool(packet.extensions)),
+    ),
+    Mutant(
+        "extensions_unread",
+        ("rfc8200/4.2/02", "rfc8200/4.2/03", "rfc8200/4.4/02"),
+        patch=patched(router6, "problem_with", lambda _: None),
+    ),
+    Mutant("fragments6_overlap", ("rfc8200/4.5/03",), patch=patched(fragments.Partial, "overlaps", lambda *_: False)),
     Mutant("fragments6_kept_for_an_hour", ("rfc8200/4.5/01",), patch=patched(fragments, "REASSEMBLY_TIMEOUT", HOUR)),
     Mutant("udp6_checksum_ignored", ("rfc8200/8.1/01",), into=any_checksum),
 )
 
 DHCP6_SERVER = (
     Mutant("dhcp6_server_unnamed", ("rfc8415/18.3/01",), out=change6(Dhcpv6, always, options=without_server)),
-    Mutant("dhcp6_discards_nothing", ("rfc8415/16.2/01",), patch=patched(Dhcpv6Server, "_discarded", lambda *_, **__: None)),
+    Mutant(
+        "dhcp6_discards_nothing",
+        ("rfc8415/16.2/01", "rfc8415/16.6/01"),
+        patch=patched(Dhcpv6Server, "_discarded", lambda *_, **__: None),
+    ),
 )

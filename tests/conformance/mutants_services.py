@@ -18,6 +18,7 @@ from mutation import (
 import netemu.user.hostfwd as hostfwd
 import netemu.user.options as options
 from netemu.user.forward import parse_forward
+from netemu.user.guestfwd import GuestForwards
 from netemu.user.icmp import EchoService
 from netemu.wire.address import Endpoint
 from netemu.wire.dns import DnsMessage, ResponseCode
@@ -109,6 +110,14 @@ PING = (
 )
 
 OPTIONS = (
+    Mutant("rapid_commit_unsaid", ("rfc4039/4/01",), out=server(RAPID_COMMIT=None)),
+    Mutant(
+        "time_servers_backwards",
+        ("rfc2132/8.3/01",),
+        out=server(NETWORK_TIME_PROTOCOL_SERVERS=bytes((192, 0, 2, 124, 192, 0, 2, 123))),
+    ),
+    Mutant("router_beside_routes", ("rfc3442/server/01",), out=server(ROUTER=GATEWAY.packed)),
+    Mutant("guestfwd_to_nobody", ("qemu/guestfwd/01",), patch=patched(GuestForwards, "add", lambda *_: None)),
     Mutant("option_net", ("qemu/net/01",), out=server(SUBNET_MASK=bytes((255, 255, 255, 0)))),
     Mutant("option_host", ("qemu/host/01",), out=server(ROUTER=GATEWAY.packed)),
     Mutant("option_dns", ("qemu/dns/01",), out=server(DOMAIN_NAME_SERVER=DNS.packed)),

@@ -53,6 +53,22 @@ def sequence_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TcpConnection, "__init__", counted)
 
 
+class OtherSyn:
+    """A SYN,ACK that comes again is a SYN, one number later."""
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def __call__(self, packet: Packet) -> list[bytes]:
+        if Tcp not in packet or packet[Tcp].flags != SYN | ACK:
+            return [packet.frame]
+        number = packet[Tcp].sequence
+        if number not in self._seen:
+            self._seen.add(number)
+            return [packet.frame]
+        return [changed(packet, Tcp, flags=SYN, sequence=number + 1)]
+
+
 def resets_at_any_number(monkeypatch: pytest.MonkeyPatch) -> None:
     check = arrival._sequence_check
 
@@ -149,6 +165,7 @@ TCP_DATA = (
     Mutant("tcp_no_acks", ("rfc9293/3.8.6.3/01", "rfc9293/3.10.7.4/02"), out=drop(Tcp, lambda s: s.flags == ACK and not s.payload)),
     Mutant("tcp_in_order_only", ("rfc9293/3.10.7.4/01",), into=InOrderOnly()),
     Mutant("tcp_never_again", ("rfc9293/3.8.1/01",), out=NeverAgain()),
+    Mutant("tcp_repeats_its_syn_as_another", ("rfc9293/3.10.8/01",), out=OtherSyn()),
     Mutant("tcp_repeats_regularly", ("rfc9293/3.8.2/01",), patch=tcp_with(max_rto_ns=SECOND)),
     Mutant("tcp_bursts", ("rfc5681/3/01",), patch=all_at_once),
     Mutant("tcp_no_fast_retransmit", ("rfc5681/3.2/01",), patch=lambda m: m.setattr(Sender, "_duplicate", lambda self: None)),

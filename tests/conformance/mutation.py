@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from netemu.net.port import FrameView
 from netemu.user.network import UserNetwork
 from netemu.wire.arp import Arp
 from netemu.wire.checksum import internet_checksum
@@ -26,6 +27,7 @@ from netemu.wire.icmpv4 import Icmpv4
 from netemu.wire.ipv4 import IPv4, Protocol
 from netemu.wire.tcp import Tcp
 from netemu.wire.udp import Udp
+from netemu.wire.vnet_hdr import VnetHeader
 from pytest_netemu.tester import Packet
 
 IP = 14  # where the datagram begins in a frame, and the transport's header in a frame without IP options
@@ -46,29 +48,32 @@ class Mutant:
     def apply(self, monkeypatch: pytest.MonkeyPatch) -> None:
         into, out = copy.deepcopy((self.into, self.out))  # those with a memory forget what an earlier test did
         if into is not None:
-            monkeypatch.setattr(UserNetwork, "receive", _receiving(into))
+            monkeypatch.setattr(UserNetwork, "receive_offloaded", _receiving(into))
         if out is not None:
-            monkeypatch.setattr(UserNetwork, "transmit", _transmitting(out))
+            monkeypatch.setattr(UserNetwork, "transmit_offloaded", _transmitting(out))
         if self.patch is not None:
             self.patch(monkeypatch)
 
 
-def _receiving(rewrite: Rewrite) -> Callable[[UserNetwork, bytes, int], None]:
-    receive = UserNetwork.receive
+def _receiving(rewrite: Rewrite) -> Callable[[UserNetwork, FrameView, VnetHeader | None, int], None]:
+    receive = UserNetwork.receive_offloaded
 
-    def rewritten(network: UserNetwork, frame: bytes, now: int) -> None:
-        for each in rewrite(Packet.read(frame, now)):
-            receive(network, each, now)
+    def rewritten(network: UserNetwork, frame: FrameView, header: VnetHeader | None, now: int) -> None:
+        assert header is None, "no link of the suite has offloads"
+        for each in rewrite(Packet.read(bytes(frame), now)):
+            receive(network, each, None, now)
 
     return rewritten
 
 
-def _transmitting(rewrite: Rewrite) -> Callable[[UserNetwork, int], Iterator[bytes]]:
-    transmit = UserNetwork.transmit
+def _transmitting(rewrite: Rewrite) -> Callable[[UserNetwork, int, int], Iterator[tuple[FrameView, VnetHeader | None]]]:
+    transmit = UserNetwork.transmit_offloaded
 
-    def rewritten(network: UserNetwork, now: int) -> Iterator[bytes]:
-        for frame in transmit(network, now):
-            yield from rewrite(Packet.read(frame, now))
+    def rewritten(network: UserNetwork, now: int, offloads: int) -> Iterator[tuple[FrameView, VnetHeader | None]]:
+        for frame, header in transmit(network, now, offloads):
+            assert header is None, "no link of the suite has offloads"
+            for each in rewrite(Packet.read(bytes(frame), now)):
+                yield each, None
 
     return rewritten
 

@@ -29,7 +29,14 @@ from netemu.wire.dns import DnsMessage, ResponseCode, a_record
 from netemu.wire.ether import Ethernet, EtherType
 from netemu.wire.icmpv6 import Icmpv6, Icmpv6Type, Icmpv6UnreachableCode
 from netemu.wire.ipv6 import ALL_NODES, IPv6, NextHeader, multicast_mac, solicited_node
-from netemu.wire.ndisc import NeighbourAdvertisement, NeighbourSolicitation, RouterAdvertisement, RouterSolicitation, parse_ndisc
+from netemu.wire.ndisc import (
+    NeighbourAdvertisement,
+    NeighbourSolicitation,
+    Redirect,
+    RouterAdvertisement,
+    RouterSolicitation,
+    parse_ndisc,
+)
 from netemu.wire.ndisc_options import (
     Dnssl,
     Mtu,
@@ -531,3 +538,51 @@ def test_a_second_lease_takes_the_place_of_the_first(router):
     assert router.guest.dhcp6().address == LEASED
     assert router.guest.dhcp6(stateless=True).address is None
     assert router.guest.ipv6_addresses == (LINK_LOCAL_A,)
+
+
+def test_no_router_gives_addresses_without_end(router):
+    guest = router.guest
+    router.advertise_when_asked(advertisement())
+    guest.slaac()
+    for number in range(4):
+        networks = [IPv6Network((int(PREFIX.network_address) + (100 * number + low << 64), 64)) for low in range(1, 41)]
+        router.say(advertisement(options=tuple(PrefixInformation(network, 86400, 14400) for network in networks)))
+    router.loop.run_for(2 * SECOND)
+    assert len(guest.ipv6_addresses) == 32
+    assert guest.stack.counters["nd-addresses-full"] == 4 * 40 - 30
+
+
+# Redirects.
+
+
+BETTER, BETTER_MAC = IPv6Address("fe80::2"), MacAddress("52:54:00:00:00:02")
+AWAY = IPv6Address("2001:db8:9::1")
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "believed"),
+    [
+        (BETTER, ROUTER, True),
+        (AWAY, ROUTER, True),  # it is on the link after all
+        (IPv6Address("2001:db8:1::9"), ROUTER, False),
+        (BETTER, BETTER, False),  # not the router that was used
+    ],
+)
+def test_redirects(router, target, source, believed):
+    router.advertise_when_asked(advertisement())
+    guest = router.guest
+    guest.slaac()
+    router.say(Redirect(target, AWAY, (TargetLinkLayerAddress(BETTER_MAC),)), FROM_PREFIX, source)
+    router.loop.run_for(0)
+    node = guest.stack.ipv6.node
+    assert node.next_hop(AWAY) == (target if believed else ROUTER)
+    assert guest.stack.counters["nd-redirect-ignored"] == (not believed)
+    assert node.neighbours.lookup(target) == (BETTER_MAC if believed else None)
+    assert node.next_hop(AWAY + 1) == ROUTER
+
+
+def test_a_group_is_nobodys_link_layer_address(router):
+    options = (SourceLinkLayerAddress(multicast_mac(ALL_NODES)), PrefixInformation(PREFIX, 86400, 14400))
+    router.advertise_when_asked(advertisement(options=options))
+    router.guest.slaac()
+    assert router.guest.stack.ipv6.node.neighbours.lookup(ROUTER) is None

@@ -1,12 +1,14 @@
 """What is understood of the programs in a guest: udhcpc's script and nslookup."""
 
+import errno
 from ipaddress import IPv4Address
 
 import pytest
 
 from netemu.errors import HostError, NetemuTimeoutError, PeerError
 from netemu.guest import nslookup, udhcpc
-from netemu.guest.protocol import CommandResult
+from netemu.guest.ping import refused
+from netemu.guest.protocol import CommandResult, PingError
 
 LEASE = """\
 udhcpc: started, v1.35.0
@@ -83,3 +85,20 @@ def test_silence_is_a_timeout():
 
 def test_a_name_cannot_become_a_command():
     assert nslookup.command("a; reboot", IPv4Address("10.0.2.3"), 2.5) == "timeout 3 nslookup -type=a 'a; reboot' 10.0.2.3"
+
+
+@pytest.mark.parametrize(
+    ("error", "family", "kind", "code"),
+    [
+        (errno.ENETUNREACH, 4, 3, 0),
+        (errno.EHOSTUNREACH, 4, 3, 1),
+        (errno.EMSGSIZE, 4, 3, 4),
+        (errno.EACCES, 4, 3, 0),
+        (errno.ENETUNREACH, 6, 1, 0),
+        (errno.EHOSTUNREACH, 6, 1, 3),
+        (errno.EMSGSIZE, 6, 2, 0),
+        (errno.EACCES, 6, 1, 0),
+    ],
+)
+def test_a_refused_ping_is_told_as_the_icmp_error_of_its_family(error, family, kind, code):
+    assert refused(HostError(error, "ping"), family) == PingError(kind, code, None)

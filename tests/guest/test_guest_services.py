@@ -1,10 +1,12 @@
-"""Programs of others as the clients of the user network's servers: BusyBox's tftp and udhcpc, on this machine's kernel."""
+"""Programs of others as the clients of the user network's servers: BusyBox's tftp, udhcpc and nc, and smbclient."""
 
 from pathlib import Path
 
 import pytest
 
+from netemu.io.oshost import OsHost
 from netemu.network import Network
+from netemu.peers import smbd
 
 ANSWERED = 30.0  # seconds; a limit for a crowded machine, never waited for
 KERNEL = bytes(range(256)) * 1000 + b"the end"
@@ -17,8 +19,8 @@ def network(require_guest):
         yield network
 
 
-def guest_of(network, options):
-    guest = network.guest("netns", netdev=network.netdev(options))
+def guest_of(network, options, host=None):
+    guest = network.guest("netns", netdev=network.netdev(options, host=host))
     guest.dhcp4(timeout=ANSWERED)
     return guest
 
@@ -75,3 +77,36 @@ def test_udhcpc_learns_what_it_asks_for(network, tmp_path: Path):
         "staticroutes=198.51.100.0/24 10.0.2.9 0.0.0.0/0 10.0.2.2",
     ):
         assert line in told
+
+
+@pytest.fixture
+def os_host(network):
+    """The machine itself, for programs that serve guests; nothing is sent from it."""
+    host = OsHost(network.loop)
+    yield host
+    host.close()
+
+
+def test_a_command_serves_each_connection(network, os_host):
+    guest = guest_of(network, "user,restrict=on,guestfwd=tcp:10.0.2.100:7-cmd:tr a-z A-Z", os_host)
+    for word in ("one", "two"):
+        said = guest.run(f"echo {word} | busybox nc 10.0.2.100 7", timeout=ANSWERED)
+        assert said.output == word.upper() + "\n"
+    refused = guest.run("busybox nc 10.0.2.100 8 </dev/null 2>&1", timeout=ANSWERED)
+    assert refused.status != 0
+
+
+def test_smbclient_lists_and_reads_what_samba_shares(network, os_host, tmp_path: Path):
+    missing = smbd.probe()
+    if missing:
+        pytest.skip(f"platform: {missing}")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "kernel").write_bytes(KERNEL)
+    guest = guest_of(network, f"user,smb={shared}", os_host)
+    client = "smbclient -N -s /dev/null //10.0.2.4/qemu -c"
+    listed = guest.run(f"{client} ls 2>&1", timeout=ANSWERED)
+    assert (listed.status, "kernel" in listed.output) == (0, True), listed.output
+    got = guest.run(f"{client} 'get kernel {tmp_path}/got' 2>&1", timeout=ANSWERED)
+    assert got.status == 0, got.output
+    assert (tmp_path / "got").read_bytes() == KERNEL

@@ -34,9 +34,11 @@ def inside(loop, namespace):
     host.close()
 
 
-@pytest.fixture
-def pair(host):
-    """A connection: our client's stream, and the stream that was accepted."""
+@pytest.fixture(params=["peeks", "buffers"])
+def pair(host, request, monkeypatch):
+    """A connection: our stream, and the one that was accepted; on a kernel that peeks (if this one does) and on others."""
+    if request.param == "buffers":
+        monkeypatch.setattr("netemu.io.oshost.kernel_peeks", lambda: False)
     with (
         host.tcp_listen(LOOPBACK) as listener,
         host.tcp_connect(LOOPBACK, listener.port) as client,
@@ -75,6 +77,29 @@ def test_bytes_go_both_ways(pair):
     server.send(b"answer")
     assert client.recv_exactly(6) == b"answer"
     assert (server.remote, server.local) == (client.local, client.remote)
+
+
+def test_what_was_not_discarded_can_be_read_again_from_anywhere(pair, loop):
+    client, server = pair
+    octets = bytes(range(256)) * 40
+    client.send(octets)
+    until(loop, lambda: server.socket.available() == len(octets))
+
+    def read(offset, count):
+        buffer = bytearray(count)
+        with loop:
+            return bytes(buffer[: server.socket.read_into(offset, memoryview(buffer))])
+
+    for offset, count in ((0, 100), (100, 50), (5000, 10), (0, 20_000), (len(octets) - 1, 5), (len(octets), 5)):
+        assert read(offset, count) == octets[offset : offset + count]
+    with loop:
+        server.socket.discard(3000)
+    assert server.socket.available() == len(octets) - 3000
+    for offset, count in ((0, 100), (7, 50), (0, 20_000)):
+        assert read(offset, count) == octets[3000 + offset : 3000 + offset + count]
+    client.send(b"more")
+    client.shutdown()
+    assert server.recv_all() == octets[3000:] + b"more"
 
 
 def test_half_close_leaves_the_other_direction_open(pair):

@@ -259,3 +259,11 @@ def test_malformed_messages_are_counted(bench, payload):
     bench.client.start(0)
     bench.client.receive(payload, 0)
     assert bench.client.counters == {"dhcp6-malformed": 1}
+
+
+def test_a_lease_has_sixteen_addresses_at_most(bench):
+    bench.client.start(0)
+    (solicit,) = bench.collect()
+    many = IaNa(1, 0, 0, tuple(IaAddress(ADDRESS + number, 200, 300) for number in range(40)))
+    (request,) = bench.answer(solicit, T.ADVERTISE, PREFERENCE=b"\xff", identity=many)
+    assert len(request.ia_nas[0].addresses) == 16

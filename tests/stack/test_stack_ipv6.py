@@ -276,7 +276,7 @@ def cache_in(state: NeighbourState) -> NeighbourCache6[str]:
         return cache
     cache.learn(PEER, HERE, PEER_MAC)
     if state is S.REACHABLE:
-        cache.confirm(PEER, 0)
+        cache.advertised(PEER, None, 0, solicited=True, override=True, is_router=False)
     elif state is not S.STALE:
         cache.resolve(PEER, HERE, "packet", 0)
         if state is S.PROBE:

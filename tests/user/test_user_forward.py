@@ -36,9 +36,29 @@ def test_rules(rule: str, forward: str) -> None:
     assert str(parse(rule)) == forward
 
 
-def test_unix_sockets_are_not_there_yet() -> None:
-    with pytest.raises(LocalError, match="UNIX sockets are not there yet"):
-        parse("unix:/run/x-:22")
+@pytest.mark.parametrize(
+    ("rule", "path", "guest"),
+    [
+        ("unix:/run/x-:22", "/run/x", "10.0.2.15:22"),
+        ("unix:/run/a-b:c-10.0.2.20:0x50", "/run/a-b:c", "10.0.2.20:80"),
+        ("unix:/run/x-[fec0::20]:22", "/run/x", "[fec0::20]:22"),
+    ],
+)
+def test_unix_sockets(rule: str, path: str, guest: str) -> None:
+    forward = parse(rule)
+    assert (forward.protocol, forward.path, str(forward.guest)) == ("tcp", path, guest)
+    assert str(forward) == f"unix:{path}-{guest}"
+
+
+@pytest.mark.parametrize("rule", ["unix:run/x-:22", "unix:/run/x", "unix:/run/x-22", "unix:-:22"])
+def test_what_is_no_path_gets_one_sentence(rule: str) -> None:
+    with pytest.raises(LocalError, match="give unix:/path"):
+        parse(rule)
+
+
+def test_a_path_needs_a_guest_of_the_network() -> None:
+    with pytest.raises(LocalError, match=r"is no host of 10\.0\.2\.0/24"):
+        parse("unix:/run/x-10.0.3.1:22")
 
 
 @pytest.mark.parametrize(

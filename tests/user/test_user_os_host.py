@@ -2,12 +2,14 @@
 
 import errno
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from netemu.errors import HostError
 from netemu.guest.protocol import Guest
 from netemu.io.oshost import OsHost
+from netemu.net.sockets import blocking_connect
 from netemu.netdev.protocol import UserBackend
 from netemu.network import Network
 
@@ -74,3 +76,31 @@ def test_udp_both_ways(network: Network, user: UserBackend, guest: Guest) -> Non
         received = server.recv()
         server.send_to(b"answer", received.source.address, received.source.port)
         assert client.recv() == (b"answer", udp.host)
+
+
+def test_a_unix_socket_leads_to_the_guest(network: Network, user: UserBackend, guest: Guest, tmp_path: Path) -> None:
+    path = str(tmp_path / "a-b.socket")
+    forward = user.add_hostfwd(f"unix:{path}-:80")
+    assert forward.path == path
+    with guest.tcp_listen(80) as listener:
+        ends = []
+        for _ in range(2):
+            with network.loop:
+                opened = network.host.open_path_stream(path)
+            client = blocking_connect(network.loop, opened)
+            server = listener.accept()
+            assert str(server.remote.address) == "10.0.2.2"
+            ends.append(server.remote.port)
+            client.send(DATA[:50_000])
+            client.shutdown()
+            assert server.recv_all() == DATA[:50_000]
+            server.send(b"answer")
+            server.close()
+            assert client.recv_all() == b"answer"
+            client.close()
+    assert 0 not in ends
+    user.remove_hostfwd(forward)
+    with network.loop:
+        opened = network.host.open_path_stream(path)
+    assert opened.error == errno.ECONNREFUSED
+    opened.close()

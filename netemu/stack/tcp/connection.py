@@ -71,6 +71,13 @@ class TcpConnection:
     for the payload of one segment that is sent, perhaps shared by many connections: see `emit`.
     """
 
+    __slots__ = (
+        "_tcb",
+        "config",
+        "local",
+        "remote",
+    )
+
     def __init__(
         self,
         config: TcpConfig,

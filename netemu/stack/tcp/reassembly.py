@@ -21,6 +21,8 @@ _SMALLEST_RING: Final = 1 << 14
 _BLOCKS_REMEMBERED: Final = 8
 """An option holds four blocks; a few more are remembered, as merging blocks uses them up."""
 
+_NO_MEMORY: Final = memoryview(bytearray())  # every connection with nothing out of order has this
+
 
 class Reassembly:
     """The received octets above RCV.NXT. Sequence numbers are whole numbers, see `sequence`."""
@@ -30,7 +32,7 @@ class Reassembly:
     def __init__(self) -> None:
         self._held = RangeSet()
         self._recent: list[int] = []
-        self._ring = memoryview(bytearray())
+        self._ring = _NO_MEMORY
 
     def __len__(self) -> int:
         """How many octets are held."""
@@ -67,7 +69,7 @@ class Reassembly:
     def clear(self) -> None:
         self._held.clear()
         self._recent.clear()
-        self._ring = memoryview(bytearray())
+        self._ring = _NO_MEMORY
 
     def blocks(self, base: int, limit: int) -> list[tuple[int, int]]:
         """Up to `limit` SACK blocks above `base`, the most recent first."""

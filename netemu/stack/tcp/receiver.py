@@ -28,6 +28,28 @@ _TIMESTAMP_LIFETIME_NS: Final = 24 * 24 * 3600 * 1_000_000_000  # RFC 7323 5.5: 
 class Receiver:
     """The variables of RFC 9293 3.3.1 that receive. Sequence numbers are whole numbers, times nanoseconds."""
 
+    __slots__ = (
+        "_acknowledged_to",
+        "_buffer",
+        "_counters",
+        "_delayed_ack_ns",
+        "_largest_segment",
+        "_mss",
+        "_reassembly",
+        "_recent_at",
+        "_sink",
+        "_unacknowledged",
+        "ack_at",
+        "ack_now",
+        "edge",
+        "fin",
+        "irs",
+        "nxt",
+        "recent",
+        "shift",
+        "urgent",
+    )
+
     def __init__(self, config: TcpConfig, sink: Sink, counters: Counter[str]) -> None:
         self._sink = sink
         self._counters = counters

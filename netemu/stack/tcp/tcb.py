@@ -34,6 +34,28 @@ _AFTER_FIN_RECEIVED: Final = {
 class Tcb:
     """The state of one connection; for `connection` and `arrival` only."""
 
+    __slots__ = (
+        "_peer_options",
+        "_throttle",
+        "_timestamp_offset",
+        "active",
+        "agreement",
+        "config",
+        "counters",
+        "deferred",
+        "error",
+        "keepalive",
+        "local",
+        "opened_at",
+        "outbox",
+        "receiver",
+        "remote",
+        "sender",
+        "state",
+        "syn_due",
+        "time_wait_at",
+    )
+
     def __init__(
         self,
         config: TcpConfig,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from netemu.wire.ipv6 import ALL_NODES, IPv6
+from netemu.wire.ether import Ethernet
+from netemu.wire.icmpv6 import Icmpv6, Icmpv6Type
+from netemu.wire.ipv6 import ALL_NODES, IPv6, solicited_node
 from netemu.wire.ndisc import NeighbourAdvertisement, RouterAdvertisement
+from netemu.wire.ndisc_options import TargetLinkLayerAddress
 from pytest_netemu.suites import judges
 from pytest_netemu.tester import Tester
 from pytest_netemu.tester6 import ANY6, Tester6
@@ -71,3 +74,34 @@ def test_advertisements_for_all_are_rare(netemu_tester: Tester) -> None:
         tester.solicit_router()
     again = netemu_tester.expect(RouterAdvertisement, within=_BETWEEN + 2 * _DELAY)
     assert again.time - first.time >= _BETWEEN * 1e9
+
+
+@judges("rfc4861/7.2.4/03")
+def test_the_gateway_says_that_it_is_a_router(netemu_tester: Tester) -> None:
+    tester = Tester6(netemu_tester)
+    tester.solicit(tester.gateway)
+    assert netemu_tester.expect(NeighbourAdvertisement, target=tester.gateway)[NeighbourAdvertisement].router
+
+
+@judges("rfc4861/7.2.4/04")
+@pytest.mark.parametrize("which", ["gateway6", "dns6"])
+def test_an_answer_tells_the_link_layer_address(netemu_tester: Tester, which: str) -> None:
+    target = getattr(netemu_tester.backend, which)
+    Tester6(netemu_tester).solicit(target)
+    answer = netemu_tester.expect(NeighbourAdvertisement, target=target)
+    told = [option.address for option in answer[NeighbourAdvertisement].options if isinstance(option, TargetLinkLayerAddress)]
+    assert told == [answer[Ethernet].source]
+
+
+@judges("rfc4861/4.6/01")
+def test_an_option_of_no_length_is_discarded(netemu_tester: Tester) -> None:
+    tester = Tester6(netemu_tester)
+    message = Icmpv6(Icmpv6Type.NEIGHBOUR_SOLICITATION, 0, 0, tester.gateway.packed + bytes((1, 0)) + tester.mac)
+    tester.send_icmp(message, solicited_node(tester.gateway), source=tester.link_local, hop_limit=255)
+    netemu_tester.silence(NeighbourAdvertisement)
+
+
+@judges("rfc4861/4.2/01")
+def test_advertisements_come_from_a_link_local_address(netemu_tester: Tester) -> None:
+    Tester6(netemu_tester).solicit_router()
+    assert netemu_tester.expect(RouterAdvertisement)[IPv6].source.is_link_local

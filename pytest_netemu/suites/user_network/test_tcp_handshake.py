@@ -47,6 +47,15 @@ def test_a_syn_is_answered(netemu_tester: Tester, listener: Listener) -> None:
     assert listener.accept().socket.connected
 
 
+@judges("rfc9293/3.10.8/01")
+def test_an_answer_to_a_syn_is_repeated_as_it_was(netemu_tester: Tester, listener: Listener) -> None:
+    peer = TcpPeer(netemu_tester, listener.port)
+    peer.send(flags=SYN)
+    first = peer.expect(flags=SYN | ACK)[Tcp]
+    again = peer.expect(within=8)[Tcp]
+    assert (again.flags, again.sequence, again.acknowledgment) == (SYN | ACK, first.sequence, first.acknowledgment)
+
+
 @judges("rfc9293/3.1/01")
 def test_a_wrong_checksum_is_discarded(netemu_tester: Tester, listener: Listener) -> None:
     peer = TcpPeer(netemu_tester, listener.port)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv4Address
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +12,7 @@ import pytest
 from netemu.netdev.protocol import UserBackend
 from netemu.network import Network
 from netemu.wire import tftp
+from netemu.wire.dhcpv4 import DhcpOption
 from netemu.wire.tftp import Acknowledgment, Data, Error, ErrorCode, Opcode, OptionAcknowledgment, Request
 from netemu.wire.udp import Udp
 from pytest_netemu.factories import BackendFactory
@@ -237,4 +237,4 @@ def test_the_boot_file_is_told_and_can_be_read(
 def test_another_boot_server_is_told(netemu: Network, netemu_backend: UserBackend, netemu_backend_factory: BackendFactory) -> None:
     del netemu_backend  # it says which kind
     ack = Tester(netemu, netemu_backend_factory(tftp_server_name="192.0.2.69")).lease()
-    assert (ack.options.get(66), ack.siaddr) == (b"192.0.2.69", IPv4Address("192.0.2.69"))
+    assert ack.options.get(DhcpOption.TFTP_SERVER_NAME) == b"192.0.2.69"
