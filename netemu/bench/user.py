@@ -26,6 +26,7 @@ from typing import IO, Final, Self
 
 from netemu.bench.traffic import PINGED, SERVER
 from netemu.errors import LocalError
+from netemu.guest.process import die_with_us
 from netemu.io.namespace import Namespace
 from netemu.io.tap import open_tap
 
@@ -209,7 +210,7 @@ def _spawn(
 
     def start() -> subprocess.Popen[str]:
         return subprocess.Popen(
-            arguments,
+            die_with_us(arguments),
             stdin=subprocess.PIPE,
             stdout=stdout,
             stderr=subprocess.DEVNULL,
