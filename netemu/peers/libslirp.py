@@ -43,9 +43,11 @@ CAPABILITIES: Final = frozenset(
     {
         "arp",
         "dhcp4.server",
+        "dhcp6.server",
         "dns.forward",
         "icmp.echo",
         "icmp.forward",
+        "ipv6",
         "nat.tcp",
         "nat.udp",
         "hostfwd.tcp",
