@@ -11,7 +11,8 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -117,22 +118,17 @@ def _conformance(chosen: argparse.Namespace) -> int:
     return _BROKEN if done.failed else _OK
 
 
-class _progress:  # noqa: N801 - used as a with-statement's function
+@contextmanager
+def _progress() -> Iterator[list[object]]:
     """A bar on standard error while tests run, if somebody watches; gives the pytest plugins that move it."""
+    from rich.console import Console
+    from rich.progress import Progress
 
-    def __enter__(self) -> list[object]:
-        from rich.console import Console
-        from rich.progress import Progress
+    from pytest_netemu import conformance
 
-        from pytest_netemu import conformance
-
-        self._bar = Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-        self._bar.start()
-        task = self._bar.add_task("checks", total=None)
-        return [conformance.Progress(lambda done, total: self._bar.update(task, completed=done, total=total))]
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._bar.stop()
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("checks", total=None)
+        yield [conformance.Progress(lambda done, total: bar.update(task, completed=done, total=total))]
 
 
 def _print_verdicts(done: Run) -> None:
