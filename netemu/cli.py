@@ -1,4 +1,4 @@
-"""The command line: `netemu conformance`, `netemu report`, `netemu bench`, `netemu peers` and `netemu doctor`.
+"""The command line: `netemu conformance`, `report`, `matrix`, `bench`, `peers` and `doctor`.
 
 Exit status: 0 where all is well; 1 where a requirement is broken or the harness broke; 2 for wrong use, with one sentence on
 standard error.
@@ -164,19 +164,44 @@ def _print_verdicts(done: Run) -> None:
 
 def _define_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", type=Path, metavar="DIR", help="the directory with the run's events.jsonl")
+    parser.add_argument("shards", type=Path, nargs="*", metavar="SHARD", help="merge the events of these into DIR first")
 
 
 def _report(chosen: argparse.Namespace) -> int:
+    from pytest_netemu.report.merge import merge
     from pytest_netemu.report.recorder import write_views
 
     events = chosen.out / "events.jsonl"
-    if not events.is_file():
+    if not events.is_file() and not chosen.shards:
         raise LocalError(f"{chosen.out} has no events.jsonl; give the directory that a run was told to write to")
     try:
-        write_views(events)
+        write_views(merge(chosen.shards, chosen.out) if chosen.shards else events)
     except OSError as error:
         raise _unwritable(error) from None
     print(f"report: {chosen.out / 'index.html'}")
+    return _OK
+
+
+# matrix
+
+
+def _define_matrix(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backend", action="append", default=[], metavar="B", help="a backend of the matrix; repeat it for more")
+    parser.add_argument("--guest", action="append", default=[], metavar="G", help="a guest of the matrix; repeat it for more")
+    parser.add_argument("--nic", action="append", default=[], metavar="N", help="a NIC of the matrix; repeat it for more")
+    parser.add_argument("--github", action="store_true", help="as the matrix of a GitHub Actions job, on one line")
+
+
+def _matrix(chosen: argparse.Namespace) -> int:
+    from pytest_netemu.cells import cells, github
+
+    found = cells(chosen.guest, chosen.nic, chosen.backend)
+    if chosen.github:
+        print(github(found))
+        return _OK
+    for cell in found:
+        name = f"{cell.guest} {cell.nic} {cell.backend}"
+        print(f"{'no ' if cell.reason else 'yes':<4}{name:<40}{cell.reason or ''}".rstrip())
     return _OK
 
 
@@ -316,7 +341,8 @@ def _doctor(chosen: argparse.Namespace) -> int:
 
 _COMMANDS: Final[tuple[tuple[str, str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]], ...]] = (
     ("conformance", "judge implementations against the documents, and write a report", _define_conformance, _conformance),
-    ("report", "write the report of a run again, also of one that did not end", _define_report, _report),
+    ("report", "write the report of a run again, or one of several runs", _define_report, _report),
+    ("matrix", "name the cells of a run, and those that cannot run here", _define_matrix, _matrix),
     ("bench", "measure netemu on this machine", _define_bench, _bench),
     ("peers", "list the programs that netemu is compared with, and get those of other releases", _define_peers, _peers),
     ("doctor", "say what this machine can do for netemu, and how to get the rest", _define_doctor, _doctor),

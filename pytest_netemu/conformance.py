@@ -28,7 +28,7 @@ from pytest_netemu.report.recorder import write_views
 from pytest_netemu.requirements import Requirement, catalogue
 from pytest_netemu.suites import WALLS
 
-__all__ = ["Check", "Progress", "Run", "checks", "checks_of", "package_of", "run", "select"]
+__all__ = ["Check", "Progress", "Run", "checks", "checks_of", "package_of", "run", "select", "usage_error"]
 
 _ROOT: Final = Path(pytest_netemu.__file__).parent.parent  # so that a test's name is the same wherever one stands
 _USAGE_ERROR: Final = "ERROR: "  # how pytest begins what it has to say to its caller
@@ -147,14 +147,14 @@ def run(
     with _without_addopts(), redirect_stdout(said), redirect_stderr(said):
         status = int(pytest.main(arguments, plugins=list(plugins)))
     if status == pytest.ExitCode.USAGE_ERROR:
-        raise LocalError(_usage_error(said.getvalue()))
+        raise LocalError(usage_error(said.getvalue()))
     if status == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise LocalError("no check was left to run; --list shows those there are")
     return Run(write_views(out / "events.jsonl"), out, status)
 
 
-def _usage_error(said: str) -> str:
-    """Pytest's sentence, with our options' names in it instead of the plugin's."""
+def usage_error(said: str) -> str:
+    """Pytest's sentence in what it `said`, with our options' names in it instead of the plugin's."""
     lines = [line.removeprefix(_USAGE_ERROR) for line in said.splitlines() if line.startswith(_USAGE_ERROR)]
     return re.sub(r"--netemu-(\w+) \(or ini \w+\)", r"--\1", lines[-1] if lines else said.strip())
 

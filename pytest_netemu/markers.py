@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, TypeVar, get_args
 
@@ -11,7 +11,7 @@ import pytest
 from netemu.errors import LocalError
 from pytest_netemu.options import ClockKind
 
-__all__ = ["MARKS", "Clause", "ClockMark", "KnownDeviation", "Level", "Requires", "check", "of", "register"]
+__all__ = ["MARKS", "Clause", "ClockMark", "KnownDeviation", "Level", "MatrixMark", "Requires", "check", "of", "register"]
 
 Level = Literal["MUST", "SHOULD", "MAY", "descriptive"]
 
@@ -63,6 +63,20 @@ class Requires:
         self.capabilities = capabilities
 
 
+class MatrixMark:
+    """`netemu_matrix`: the guests, backends and NICs that this test is about, instead of those of the ini values.
+
+    Each is a name or several; an axis that is not given is left to the options.
+    """
+
+    def __init__(
+        self, *, guests: str | Sequence[str] = (), backends: str | Sequence[str] = (), nics: str | Sequence[str] = ()
+    ) -> None:
+        given = {"guests": guests, "backends": backends, "nics": nics}
+        axes = {axis: (names,) if isinstance(names, str) else tuple(names) for axis, names in given.items()}
+        self.axes: dict[str, tuple[str, ...]] = {axis: tuple(sorted({*names})) for axis, names in axes.items() if names}
+
+
 class KnownDeviation(NamedTuple):
     """`netemu_known_deviation`: this guest or backend is known to fail here; when it passes after all, that is a failure."""
 
@@ -74,12 +88,13 @@ class KnownDeviation(NamedTuple):
         return f"known deviation of {self.implementation}: {self.reason}" + (f" ({self.issue})" if self.issue else "")
 
 
-Mark = TypeVar("Mark", ClockMark, Clause, Requires, KnownDeviation)
+Mark = TypeVar("Mark", ClockMark, Clause, Requires, MatrixMark, KnownDeviation)
 
 MARKS: Final = {
     ClockMark: "netemu_clock",
     Clause: "netemu_clause",
     Requires: "netemu_requires",
+    MatrixMark: "netemu_matrix",
     KnownDeviation: "netemu_known_deviation",
 }
 
@@ -87,6 +102,7 @@ _LINES: Final = (
     'netemu_clock(kind): run this test\'s network on a "virtual" or a "real" clock.',
     'netemu_clause(document, section, level="MUST", id=None): judges that clause; level is MUST, SHOULD, MAY or descriptive.',
     "netemu_requires(*capabilities): the guest and backend must be able to do this; a cell that cannot is skipped as unsupported.",
+    "netemu_matrix(guests=(), backends=(), nics=()): run on these, whatever the ini values say; the command line may narrow it.",
     "netemu_known_deviation(implementation, reason, issue=None): this guest or backend must fail here (a strict xfail).",
 )
 
@@ -112,6 +128,7 @@ def check(item: pytest.Item) -> None:
     list(of(item, ClockMark))
     list(of(item, Clause))
     list(of(item, Requires))
+    list(of(item, MatrixMark))
     list(of(item, KnownDeviation))
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import pytest
 
 from pytest_netemu import markers
-from pytest_netemu.options import SETTINGS, ClockKind
+from pytest_netemu.options import NICS, SETTINGS, ClockKind, Settings
 from pytest_netemu.platform import PLATFORM
 from pytest_netemu.registry import ARMS, Arm, BackendRegistry, GuestRegistry, Registration
 
@@ -32,7 +32,7 @@ __all__ = [
     "mark_deviations",
     "parametrize",
     "requirements",
-    "select_clauses",
+    "select",
     "value_of",
 ]
 
@@ -80,12 +80,28 @@ class Cell(NamedTuple):
 def parametrize(metafunc: pytest.Metafunc) -> None:
     """One run for each value of every axis the test uses; an axis that the test itself parametrises is left to it."""
     settings = metafunc.config.stash[SETTINGS]
+    marked = _marked(metafunc.definition)
     own = {name.strip() for mark in metafunc.definition.iter_markers("parametrize") for name in _argument_names(mark)}
     for axis_fixture, axis in _AXES.items():
-        values = getattr(settings, axis)
+        values = marked.get(axis) or getattr(settings, axis)
         fixture = next((name for name in _both(axis_fixture) if name in metafunc.fixturenames), None)
         if fixture and fixture not in own and (axis, values) != ("nics", _ONLY_NIC):
             metafunc.parametrize(fixture, values, ids=values, indirect=True)
+
+
+def _marked(item: pytest.Item) -> dict[str, tuple[str, ...]]:
+    """The names by axis of the nearest `netemu_matrix` mark; one that is not registered is a `pytest.UsageError`."""
+    registered = {"guests": item.config.stash[GUESTS].names, "backends": item.config.stash[BACKENDS].names, "nics": NICS}
+    for mark in markers.of(item, markers.MatrixMark):
+        for axis, names in mark.axes.items():
+            for name in names:
+                if name not in registered[axis]:
+                    raise pytest.UsageError(
+                        f"{item.nodeid}: @pytest.mark.netemu_matrix({axis}=...): {name!r} is not registered; give one or more of "
+                        f"{', '.join(registered[axis])}"
+                    )
+        return mark.axes
+    return {}
 
 
 def _both(fixture: str) -> tuple[str, str]:
@@ -158,19 +174,27 @@ def clock_of(item: pytest.Item) -> ClockKind:
     return item.config.stash[SETTINGS].clock
 
 
-def select_clauses(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of the clauses that `--netemu-clause` names; without it, all."""
-    wanted = config.stash[SETTINGS].clauses
-    if not wanted:
-        return
+def select(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the tests of the clauses that `--netemu-clause` names, and of marked cells those that the command line named too."""
+    settings = config.stash[SETTINGS]
     kept: list[pytest.Item] = []
     dropped: list[pytest.Item] = []
     for item in items:
-        inside = any(clause.within(each) for clause in markers.of(item, markers.Clause) for each in wanted)
-        (kept if inside else dropped).append(item)
+        (kept if _in_clauses(item, settings.clauses) and _in_cells(item, settings) else dropped).append(item)
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = kept
+
+
+def _in_clauses(item: pytest.Item, wanted: tuple[str, ...]) -> bool:
+    return not wanted or any(clause.within(each) for clause in markers.of(item, markers.Clause) for each in wanted)
+
+
+def _in_cells(item: pytest.Item, settings: Settings) -> bool:
+    """A `netemu_matrix` mark names cells beyond the command line's: a shard runs its own."""
+    narrowed = {fixture: getattr(settings, axis) for fixture, axis in _AXES.items() if axis in settings.narrowed}
+    marked = any(True for _ in markers.of(item, markers.MatrixMark))
+    return not marked or all(value_of(item, fixture) in (None, *names) for fixture, names in narrowed.items())
 
 
 def check_cell(item: pytest.Item) -> None:

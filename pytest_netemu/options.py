@@ -81,7 +81,7 @@ _OPTIONS: Final = {
 
 
 class Settings(NamedTuple):
-    """What this run was asked for, checked. `out` is an absolute path."""
+    """What this run was asked for, checked. `out` is an absolute path, `narrowed` the axes that the command line named."""
 
     guests: tuple[str, ...]
     backends: tuple[str, ...]
@@ -91,6 +91,7 @@ class Settings(NamedTuple):
     seed: int
     clauses: tuple[str, ...]
     clock: ClockKind
+    narrowed: frozenset[str]
 
 
 SETTINGS: Final = pytest.StashKey[Settings]()
@@ -129,6 +130,7 @@ def read_settings(config: pytest.Config, guests: Collection[str], backends: Coll
         seed=int(seed),
         clauses=_many(config, "clauses"),
         clock=cast("ClockKind", _choice(config, "clock", CLOCKS)),
+        narrowed=frozenset(axis for axis in ("guests", "backends", "nics") if config.getoption(f"netemu_{axis}")),
     )
 
 

@@ -68,9 +68,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     try:
         markers.check(metafunc.definition)
         matrix.requirements(metafunc.definition)
+        matrix.parametrize(metafunc)
     except pytest.UsageError as error:  # as an error of this file it crosses from xdist's workers, and the others are seen too
         raise pytest.Collector.CollectError(str(error)) from None
-    matrix.parametrize(metafunc)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -78,7 +78,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         markers.check(item)
         matrix.requirements(item)
         matrix.mark_deviations(item)
-    matrix.select_clauses(config, items)
+    matrix.select(config, items)
 
 
 @pytest.hookimpl(wrapper=True)

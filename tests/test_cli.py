@@ -181,6 +181,51 @@ def test_a_file_that_is_not_of_a_run_is_wrong_use(text: str, tmp_path: Path, cap
     assert err.endswith("events.jsonl is not of a run: its first line is no start event\n")
 
 
+# matrix
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A downstream project with a guest of its own that cannot run here, and a matrix in its ini file."""
+    (tmp_path / "pytest.ini").write_text("[pytest]\nnetemu_guests = inproc mine\nfilterwarnings = error\naddopts = -q\n")
+    (tmp_path / "conftest.py").write_text(
+        "def pytest_netemu_register_guests(registry):\n"
+        "    registry.register('mine', print, capabilities=['ping'], probe=lambda: 'no rocket')\n"
+    )
+    (tmp_path / "test_it.py").write_text("raise RuntimeError('nothing is collected')\n")
+    return tmp_path
+
+
+def in_project(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "import sys; from netemu.cli import main; sys.exit(main())", "matrix", *arguments],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_the_cells_of_a_project_are_named_with_the_probes_words(project: Path):
+    done = in_project(project)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == ["yes inproc direct netemu", f"{'no  mine direct netemu':<44}no rocket"]
+
+
+def test_the_matrix_of_github_has_every_cell_on_one_line(project: Path):
+    done = in_project(project, "--github", "--guest", "mine", "--backend", "netemu,libslirp")
+    backends = ["libslirp", "netemu"]
+    assert json.loads(done.stdout) == {"include": [{"guest": "mine", "nic": "direct", "backend": name} for name in backends]}
+    assert done.stdout.count("\n") == 1
+
+
+def test_a_cell_that_there_is_not_is_wrong_use(project: Path):
+    done = in_project(project, "--nic", "toaster")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.match(r"netemu: --nic: 'toaster' was given; give one or more of those registered: ", done.stderr)
+
+
 # bench
 
 

@@ -102,6 +102,27 @@ class TestMatrix:
         result = pytester.runpytest("--netemu-guest=netns", "-v")
         result.stdout.fnmatch_lines(["*test_cell[[]*inproc*PASSED*"])
 
+    MARKED = """
+        import pytest
+
+        @pytest.mark.netemu_matrix(backends=["netemu", "libslirp"], guests="inproc")
+        def test_cell(netemu_backend, netemu_guest): pass
+    """
+
+    @pytest.mark.parametrize(
+        ("arguments", "ids"),
+        [
+            ([], ["libslirp-inproc", "netemu-inproc"]),
+            (["-o", "netemu_guests=netns"], ["libslirp-inproc", "netemu-inproc"]),  # the mark is nearer than the ini value
+            (["--netemu-backend=netemu,passt"], ["netemu-inproc"]),  # and a shard runs its own cells only
+            (["--netemu-guest=netns"], []),
+        ],
+    )
+    def test_a_mark_names_the_cells(self, pytester, arguments, ids):
+        pytester.makepyfile(self.MARKED)
+        result = pytester.runpytest("--collect-only", "-q", *arguments)
+        assert [line.partition("[")[2].rstrip("]") for line in result.outlines if "::" in line] == ids
+
     def test_it_is_the_same_under_xdist(self, pytester):
         pytester.makepyfile(CELL)
         arguments = ["--netemu-backend=netemu", "--netemu-guest=inproc", "-v"]
@@ -142,6 +163,12 @@ class TestMarks:
         result = pytester.runpytest()
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         result.stderr.fnmatch_lines(["ERROR: *::test_it[[]1]: @pytest.mark.netemu_clock: clock 'atomic' was given*"])
+
+    def test_a_cell_that_nobody_registered_is_an_error_of_its_file(self, pytester):
+        pytester.makepyfile("import pytest\n@pytest.mark.netemu_matrix(guests='toaster')\ndef test_it(netemu_guest): pass")
+        result = pytester.runpytest()
+        assert result.ret == pytest.ExitCode.INTERRUPTED
+        result.stdout.fnmatch_lines(["*netemu_matrix(guests=...): 'toaster' is not registered; give one or more of inproc,*"])
 
     def test_a_mark_given_wrongly_is_seen_under_xdist(self, pytester):
         pytester.makepyfile("import pytest\n@pytest.mark.netemu_clock('atomic')\ndef test_it(): pass")
