@@ -75,6 +75,9 @@ class RemoteStream(BufferedStream):
             self._say(Message(Kind.DATA, self._handle, payload=bytes(data[start : min(start + CHUNK, count)])))
         return count
 
+    def undelivered(self) -> int:
+        return WINDOW - self._window
+
     def _send_fin(self) -> None:
         self._say(Message(Kind.FINISH, self._handle))
 

@@ -84,9 +84,14 @@ class OsStream(BufferedStream):
             return 0
         if self._room <= self._room_measured // 2:
             size = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-            waiting: int = struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0]
-            self._room = self._room_measured = size // 2 - waiting
+            self._room = self._room_measured = size // 2 - self.undelivered()
         return max(_LEAST_ROOM, self._room)
+
+    def undelivered(self) -> int:
+        waiting: int = 0
+        if self.connected and not self.closed:
+            waiting = struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0]
+        return waiting
 
     def _send(self, data: bytes | memoryview) -> int:
         try:

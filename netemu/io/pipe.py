@@ -36,6 +36,10 @@ class PipeStream(BufferedStream):
             return 0
         return self._peer._capacity - len(self._peer._received)
 
+    def undelivered(self) -> int:
+        """What the peer's user has not discarded yet: it lies with the peer, and nothing lies between."""
+        return 0 if self._peer is None else self._peer.available()
+
     def _send(self, data: bytes | memoryview) -> int:
         peer = self._peer
         assert peer is not None

@@ -98,6 +98,9 @@ class BufferedStream(ABC):
     def room(self) -> int: ...
 
     @abstractmethod
+    def undelivered(self) -> int: ...
+
+    @abstractmethod
     def _send(self, data: bytes | memoryview) -> int:
         """Take what there is room for; called on a connected stream without an error only."""
 

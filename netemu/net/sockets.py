@@ -90,6 +90,10 @@ class StreamSocket(Protocol):
         """Take as much of `data` as there is room for; the octets taken."""
         ...
 
+    def undelivered(self) -> int:
+        """The octets that were taken and that the peer has not acknowledged."""
+        ...
+
     def finish(self) -> None:
         """Nothing more will be offered (FIN after what was taken). Reading goes on."""
         ...

@@ -122,6 +122,9 @@ class TcpSocket:
         self._touch(self)
         return taken
 
+    def undelivered(self) -> int:
+        return self._outbox.available()
+
     def finish(self) -> None:
         self._outbox.finish()
         self._finished = True

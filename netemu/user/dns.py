@@ -51,6 +51,7 @@ class _Asked:
     server: Endpoint
     socket: DatagramSocket
     others: list[Endpoint]  # the name servers that were not asked yet
+    opened: int
 
 
 class DnsForwarder:
@@ -89,7 +90,23 @@ class DnsForwarder:
             self._fail(guest, address, query, now)
 
     def flows(self) -> list[Flow]:
-        return [Flow("dns", "active", asked.guest, asked.address, len(asked.octets), 0) for asked in self._waiting]
+        return [
+            Flow(
+                protocol="dns",
+                state="active",
+                guest=asked.guest,
+                remote=asked.address,
+                local=asked.socket.local,
+                peer=asked.server,
+                sent=len(asked.octets),
+                received=0,
+                datagrams_sent=1,
+                opened=asked.opened,
+                used=used,
+                expires=expires,
+            )
+            for asked, used, expires in self._waiting.entries()
+        ]
 
     def deadline(self) -> int | None:
         return self._waiting.deadline()
@@ -140,7 +157,7 @@ class DnsForwarder:
         if not servers:
             raise HostError(errno.EDESTADDRREQ, "ask a name server, of which the host has none")
         socket = realm.host.open_datagram(Endpoint(UNSPECIFIED[servers[0].address.version], 0))
-        asked = _Asked(guest, address, query, octets, servers[0], socket, servers[1:])
+        asked = _Asked(guest, address, query, octets, servers[0], socket, servers[1:], now)
         self._listen(asked)
         evicted = self._waiting.add((guest, query.identification), asked, now)
         if evicted is not None:

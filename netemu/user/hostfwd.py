@@ -48,9 +48,12 @@ class _Peer:
     socket: DatagramSocket
     address: Endpoint
     visible: Endpoint
+    opened: int
     last_reply: Quotation | None = None
     sent: int = 0
     received: int = 0
+    datagrams_sent: int = 0
+    datagrams_received: int = 0
 
 
 class HostForwards:
@@ -118,6 +121,7 @@ class HostForwards:
         try:
             peer.socket.send_to(datagram.payload, peer.address)
             peer.sent += len(datagram.payload)
+            peer.datagrams_sent += 1
         except HostError as error:
             self._realm.counters["udp-refused"] += 1
             self._realm.refused(error, guest, peer.visible.address)
@@ -129,12 +133,13 @@ class HostForwards:
             return  # removed while this waited
         peer = self._peers.use((forward, source), now) or self._meet(forward, socket, source, now)
         peer.received += len(data)
+        peer.datagrams_received += 1
         self._realm.send_udp(peer.visible, forward.guest, data, now)
 
     def _meet(self, forward: Forward, socket: DatagramSocket, source: Endpoint, now: int) -> _Peer:
         wanted = self._realm.to_guest(source, forward.guest.address.version)
         visible = self._realm.free_endpoint(wanted, lambda each: (forward.guest, each) in self._by_guest)
-        peer = _Peer(forward, socket, source, visible)
+        peer = _Peer(forward, socket, source, visible, now)
         evicted = self._peers.add((forward, source), peer, now)
         if evicted is not None:
             self._realm.counters["udp-evicted"] += 1
@@ -152,7 +157,24 @@ class HostForwards:
             self._realm.unreachable(peer.last_reply, error, now)
 
     def flows(self) -> list[Flow]:
-        return [Flow("udp", "active", peer.forward.guest, peer.visible, peer.sent, peer.received) for peer in self._peers]
+        return [
+            Flow(
+                protocol="udp",
+                state="forward",
+                guest=peer.forward.guest,
+                remote=peer.visible,
+                local=peer.socket.local,
+                peer=peer.address,
+                sent=peer.sent,
+                received=peer.received,
+                datagrams_sent=peer.datagrams_sent,
+                datagrams_received=peer.datagrams_received,
+                opened=peer.opened,
+                used=used,
+                expires=expires,
+            )
+            for peer, used, expires in self._peers.entries()
+        ]
 
     def deadline(self) -> int | None:
         return self._peers.deadline()

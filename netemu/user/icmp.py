@@ -42,9 +42,12 @@ class _Session:
     guest: IPAddress
     identifier: int
     socket: PingSocket
+    opened: int
     pending: dict[int, Quotation] = field(default_factory=dict)  # by sequence number, the oldest first
     sent: int = 0
     received: int = 0
+    datagrams_sent: int = 0
+    datagrams_received: int = 0
 
 
 class EchoService:
@@ -67,8 +70,20 @@ class EchoService:
 
     def flows(self) -> list[Flow]:
         return [
-            Flow("icmp", "active", Endpoint(session.guest, session.identifier), None, session.sent, session.received)
-            for session in self._sessions
+            Flow(
+                protocol="icmp",
+                state="active",
+                guest=Endpoint(session.guest, session.identifier),
+                remote=None,
+                sent=session.sent,
+                received=session.received,
+                datagrams_sent=session.datagrams_sent,
+                datagrams_received=session.datagrams_received,
+                opened=session.opened,
+                used=used,
+                expires=expires,
+            )
+            for session, used, expires in self._sessions.entries()
         ]
 
     def deadline(self) -> int | None:
@@ -93,6 +108,7 @@ class EchoService:
             self._realm.unreachable(quotation, error.errno or 0, now)
             return
         session.sent += len(message.payload)
+        session.datagrams_sent += 1
         session.pending.pop(message.sequence, None)
         if len(session.pending) >= _PENDING:
             del session.pending[next(iter(session.pending))]
@@ -103,7 +119,7 @@ class EchoService:
         if session is not None:
             return session
         realm, socket = self._realm, self._realm.host.open_ping(guest.version)
-        session = _Session(guest, identifier, socket)
+        session = _Session(guest, identifier, socket, now)
         socket.on_reply = lambda *reply: realm.post(partial(self._replied, session, *reply))
         socket.on_error = lambda *error: realm.post(partial(self._failed, session, *error))
         evicted = self._sessions.add((guest, identifier), session, now)
@@ -119,6 +135,7 @@ class EchoService:
             return
         del session.pending[sequence]
         session.received += len(payload)
+        session.datagrams_received += 1
         self._realm.side(source).echo_reply(source, session.guest, session.identifier, sequence, payload, now)
 
     def _failed(self, session: _Session, kind: int, code: int, reporter: IPAddress, sequence: int, now: int) -> None:

@@ -27,6 +27,10 @@ class IdleTable(Generic[Key, Value]):
         """The values, the longest idle first; the table may change meanwhile."""
         return iter([value for value, _ in self._entries.values()])
 
+    def entries(self) -> list[tuple[Value, int, int]]:
+        """The values, each with the time of its last use and the time when it is gone."""
+        return [(value, used, used + self._timeout) for value, used in self._entries.values()]
+
     def get(self, key: Key) -> Value | None:
         """The value, if there is one; this is no use of it."""
         entry = self._entries.get(key)

@@ -96,6 +96,8 @@ class _Flow:
     octets: _Stream
     connection: TcpConnection
     asked: Quotation | None  # the guest's SYN, while the host's side is not connected
+    opened: int
+    used: int
 
     @property
     def state(self) -> str:
@@ -194,7 +196,7 @@ class TcpNat:
             realm.refused(error, guest, remote.address)
             self._refuse(key, syn, now)
             return
-        flow = self._add(key, stream, Quotation.of(packet))
+        flow = self._add(key, stream, Quotation.of(packet), now)
         flow.connection.open_passive(syn, now, defer=True)
         self._begin(flow)
 
@@ -224,7 +226,7 @@ class TcpNat:
             return
         wanted = self._realm.to_guest(stream.remote, guest.address.version)
         remote = self._realm.free_endpoint(wanted, lambda each: (guest, each) in self._flows)
-        flow = self._add((guest, remote), stream, None)
+        flow = self._add((guest, remote), stream, None, now)
         flow.connection.open_active(now)
         self._begin(flow)
 
@@ -243,7 +245,7 @@ class TcpNat:
         self._realm.counters["tcp-table-full"] += 1
         return False
 
-    def _add(self, key: _Key, stream: StreamSocket, asked: Quotation | None) -> _Flow:
+    def _add(self, key: _Key, stream: StreamSocket, asked: Quotation | None, now: int) -> _Flow:
         guest, remote = key
         octets = _Stream(stream)
         config = self._configs[guest.address.version]
@@ -260,7 +262,7 @@ class TcpNat:
             self._realm.getrandbits(32),
             self._writer.payload,
         )
-        return _Flow(key, stream, octets, connection, asked)
+        return _Flow(key, stream, octets, connection, asked, now, now)
 
     def _begin(self, flow: _Flow) -> None:
         self._flows[flow.key] = flow
@@ -299,6 +301,7 @@ class TcpNat:
 
     def _advance(self, flow: _Flow, now: int) -> Iterator[tuple[FrameView, VnetHeader | None] | None]:
         connection, stream = flow.connection, flow.stream
+        flow.used = now
         if flow.asked is not None and connection.state is not State.CLOSED:
             if stream.error:
                 self._connect_failed(flow, flow.asked, now)
@@ -346,7 +349,7 @@ class TcpNat:
         side.datagram(remote.address, guest.address, Protocol.TCP, payload, now, dont_fragment=True)
 
     def flows(self) -> list[Flow]:
-        return [Flow("tcp", flow.state, *flow.key, flow.octets.sent, flow.octets.received) for flow in self._flows.values()]
+        return [_flow(flow) for flow in self._flows.values()]
 
     def deadline(self) -> int | None:
         return self._timers.first()
@@ -363,3 +366,22 @@ class TcpNat:
             flow.stream.abort()
         for table in (self._flows, self._half_open, self._changed, self._timers):
             table.clear()
+
+
+def _flow(flow: _Flow) -> Flow:
+    guest, remote = flow.key
+    stream = flow.stream
+    return Flow(
+        protocol="tcp",
+        state=flow.state,
+        guest=guest,
+        remote=remote,
+        local=stream.local,
+        peer=stream.remote,
+        sent=flow.octets.sent,
+        received=flow.octets.received,
+        guest_queue=stream.available(),
+        host_queue=stream.undelivered(),
+        opened=flow.opened,
+        used=flow.used,
+    )

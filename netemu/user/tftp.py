@@ -109,7 +109,9 @@ class _Transfer:
     file: FileReader | FileWriter
     state: Sender | Receiver
     interval: int | None  # agreed on
-    due: int
+    opened: int
+    used: int
+    due: int = 0
     tries: int = 0
     begun: bool = False
     sent: int = 0
@@ -184,7 +186,19 @@ class TftpServer:
 
     def flows(self) -> list[Flow]:
         """The transfers: `sent` are octets that the guest wrote, `received` those it read."""
-        return [Flow("udp", "tftp", each.guest, None, each.received, each.sent) for each in self._transfers.values()]
+        return [
+            Flow(
+                protocol="udp",
+                state="tftp",
+                guest=each.guest,
+                remote=None,
+                sent=each.received,
+                received=each.sent,
+                opened=each.opened,
+                used=each.used,
+            )
+            for each in self._transfers.values()
+        ]
 
     def deadline(self) -> int | None:
         return min((transfer.due for transfer in self._transfers.values()), default=None)
@@ -238,7 +252,7 @@ class TftpServer:
         file, terms, state = (self._read if request.opcode == Opcode.RRQ else self._write)(request)
         self._make_room()
         port = choose_port(0, self._transfers.__contains__, self._getrandbits, errno.EADDRINUSE)
-        transfer = _Transfer(guest, port, request, file, state, terms.interval, now)
+        transfer = _Transfer(guest, port, request, file, state, terms.interval, now, now)
         self._transfers[port] = transfer
         self._put(transfer, state.again(), now)
 
@@ -286,6 +300,7 @@ class TftpServer:
             self._end(transfer, "ended-by-guest")
             return
         transfer.begun = True
+        transfer.used = now
         try:
             if isinstance(state, Sender) and isinstance(packet, tftp.Acknowledgment):
                 answer = state.receive(packet)

@@ -46,9 +46,12 @@ _REMOTES: Final = 64  # of one mapping: whom it lets in, and whose errors it can
 class _Mapping:
     guest: Endpoint
     socket: DatagramSocket
+    opened: int
     remotes: dict[Endpoint, Quotation | bytes] = field(default_factory=dict)  # the last datagram to each, the longest idle first
     sent: int = 0
     received: int = 0
+    datagrams_sent: int = 0
+    datagrams_received: int = 0
 
     def admits(self, remote: Endpoint) -> bool:
         return remote in self.remotes or any(known.address == remote.address for known in self.remotes)
@@ -91,6 +94,7 @@ class UdpNat:
                 self._ways[flow_key(guest, remote)] = _Way(mapping, remote, target)
             mapping.socket.send_to(datagram.payload, target, max(packet.ttl - 1, 1))
             mapping.sent += len(datagram.payload)
+            mapping.datagrams_sent += 1
         except HostError as error:
             realm.counters["udp-refused"] += 1
             realm.refused(error, guest, remote.address)
@@ -110,6 +114,7 @@ class UdpNat:
         try:
             mapping.socket.send_to(data, way.target, frame[22] - 1)
             mapping.sent += len(data)
+            mapping.datagrams_sent += 1
         except HostError as error:
             self._realm.counters["udp-refused"] += 1
             self._realm.refused(error, mapping.guest, way.remote.address)
@@ -117,7 +122,23 @@ class UdpNat:
         return True
 
     def flows(self) -> list[Flow]:
-        return [Flow("udp", "active", mapping.guest, None, mapping.sent, mapping.received) for mapping in self._mappings]
+        return [
+            Flow(
+                protocol="udp",
+                state="active",
+                guest=mapping.guest,
+                remote=None,
+                local=mapping.socket.local,
+                sent=mapping.sent,
+                received=mapping.received,
+                datagrams_sent=mapping.datagrams_sent,
+                datagrams_received=mapping.datagrams_received,
+                opened=mapping.opened,
+                used=used,
+                expires=expires,
+            )
+            for mapping, used, expires in self._mappings.entries()
+        ]
 
     def deadline(self) -> int | None:
         return self._mappings.deadline()
@@ -135,7 +156,7 @@ class UdpNat:
         if mapping is not None:
             return mapping
         realm, socket = self._realm, self._open(guest)
-        mapping = _Mapping(guest, socket)
+        mapping = _Mapping(guest, socket, now)
         socket.on_datagram = lambda data, source: realm.post(partial(self._answered, mapping, data, source))
         socket.on_error = lambda error, destination: realm.post(partial(self._failed, mapping, error, destination))
         evicted = self._mappings.add(guest, mapping, now)
@@ -161,6 +182,7 @@ class UdpNat:
             return
         self._mappings.use(mapping.guest, now)
         mapping.received += len(data)
+        mapping.datagrams_received += 1
         frame = None
         if mapping.guest.address.version == 4:
             frame = self._writer.datagram(remote, mapping.guest, data, self._realm.options.mtu, now)
