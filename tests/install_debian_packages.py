@@ -19,6 +19,17 @@ PACKAGES = {
     "smbclient": "/usr/bin/smbclient",  # and who judges it
     "mmdebstrap": "/usr/bin/mmdebstrap",  # unpacks the peers of another release
     "iproute2": "/sbin/ip",  # what a guest's shell has
+    # clients that judge the user network
+    "bind9-dnsutils": "/usr/bin/dig",
+    "curl": "/usr/bin/curl",
+    "dhcpcd-base": "/sbin/dhcpcd",
+    "iputils-ping": "/bin/ping",
+    "isc-dhcp-client": "/sbin/dhclient",
+    "ndisc6": "/usr/bin/ndisc6",
+    "traceroute": "/usr/sbin/traceroute",
+    # a machine that boots from its network card
+    "ipxe-qemu": "/usr/lib/ipxe/qemu",
+    "qemu-system-x86": "/usr/bin/qemu-system-x86_64",
 }
 
 
