@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pytest_netemu.factories import BackendFactory, GuestFactory, HubFactory, NetworkFactory
     from pytest_netemu.options import ClockKind
     from pytest_netemu.tester import Tester
+    from pytest_netemu.wire import Wire
 
 __all__ = [
     "netemu",
@@ -52,6 +53,7 @@ __all__ = [
     "netemu_slirp",
     "netemu_tester",
     "netemu_uml",
+    "netemu_wire",
 ]
 
 _USUAL_PARTS: Final = ("netemu.network", "netemu.netdev.user", "netemu.guest.inproc")
@@ -129,6 +131,14 @@ def netemu_tester(netemu: Network, netemu_backend: UserBackend) -> Tester:
     from pytest_netemu.tester import Tester
 
     return Tester(netemu, netemu_backend)
+
+
+@pytest.fixture
+def netemu_wire(netemu: Network, netemu_guest_factory: GuestFactory, netemu_nic: str) -> Wire:
+    """A frame-level endpoint in the network's place, with the guest of this cell on its cable: its router, servers and attacker."""
+    from pytest_netemu.wire import Wire
+
+    return Wire(netemu, lambda wire: netemu_guest_factory(netdev=wire.port, nic=netemu_nic))
 
 
 @pytest.fixture

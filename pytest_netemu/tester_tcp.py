@@ -17,7 +17,8 @@ from typing import Final, Self
 
 from netemu.wire.ipv4 import IPv4, Protocol
 from netemu.wire.tcp import ACK, FIN, PSH, RST, SYN, Tcp, TcpOptions
-from pytest_netemu.tester import Packet, Tester
+from pytest_netemu.packet import Packet
+from pytest_netemu.station import Station
 
 __all__ = ["TcpPeer"]
 
@@ -29,11 +30,11 @@ _UPDATE_COMES: Final = 0.01  # seconds; a SYN,ACK may offer no window, when the 
 
 
 class TcpPeer:
-    """The tester's end of a connection to `port` of `remote` (the gateway, which is the host's loopback, unless given)."""
+    """The tester's end of a connection to `port` of `remote` (the opposite of the station unless given)."""
 
-    def __init__(self, tester: Tester, port: int, remote: IPv4Address | None = None, *, local_port: int | None = None) -> None:
+    def __init__(self, tester: Station, port: int, remote: IPv4Address | None = None, *, local_port: int | None = None) -> None:
         self.tester = tester
-        self.remote = remote or tester.gateway
+        self.remote = remote or tester.opposite
         self.remote_port = port
         self.local_port = local_port or tester.fresh_port()
         self.seq = _ISN
@@ -94,7 +95,7 @@ class TcpPeer:
         return self
 
     @classmethod
-    def accept(cls, tester: Tester, port: int, options: TcpOptions = _DEFAULT_OPTIONS, *, within: float = 2.0) -> Self:
+    def accept(cls, tester: Station, port: int, options: TcpOptions = _DEFAULT_OPTIONS, *, within: float = 2.0) -> Self:
         """The three-way handshake, begun by the other side (a forwarded port): waits for its SYN to `port`."""
         __tracebackhide__ = True
         peer = cls.awaited(tester, port, within=within)
@@ -103,7 +104,7 @@ class TcpPeer:
         return peer
 
     @classmethod
-    def awaited(cls, tester: Tester, port: int, *, within: float = 2.0) -> Self:
+    def awaited(cls, tester: Station, port: int, *, within: float = 2.0) -> Self:
         """The connection whose SYN to `port` has come and was not answered yet."""
         __tracebackhide__ = True
         packet = tester.expect(Tcp, within=within, flags=SYN, destination_port=port)

@@ -32,7 +32,7 @@ from pytest_netemu.registry import Registration, Registry
 from pytest_netemu.report.events import Event, EventWriter, Json, read_events
 from pytest_netemu.report.fold import fold
 from pytest_netemu.requirements import Requirement, catalogue
-from pytest_netemu.suites import SUITE_VERSION
+from pytest_netemu.suites import SUITE_VERSION, side_of
 
 __all__ = ["ConformanceRecorder", "claims", "write_views"]
 
@@ -103,7 +103,7 @@ class ConformanceRecorder:
         axis = re.search(r"\[([\w.]+)", crashitem)
         for check in checks_of(crashitem):
             died = Verdict("error", "the process died while this ran")
-            cell = {check.requirement.side: axis[1]} if axis else {}
+            cell = {side_of(check.requirement, check.module): axis[1]} if axis else {}
             arms = [found.arm for side, name in cell.items() if (found := self._registered(side, name))]
             settings = self._config.stash[SETTINGS]
             known = {"arm": arms[0] if arms else "in-process", "clock": settings.clock, "seed": settings.seed}
@@ -114,8 +114,9 @@ class ConformanceRecorder:
         self, requirement: Requirement, verdict: Verdict, evidence: dict[str, Any], nodeid: str, wall_ns: int
     ) -> None:
         if self._writer is not None:
-            implementation = evidence["cell"].get(requirement.side, requirement.side)
-            for side, name in {**evidence["cell"], requirement.side: implementation}.items():
+            judged = side_of(requirement, evidence["shipped"])
+            implementation = evidence["cell"].get(judged, judged)
+            for side, name in {**evidence["cell"], judged: implementation}.items():
                 self._introduce(side, name)
             self._writer.write("result", _result(requirement, implementation, verdict, evidence, nodeid, wall_ns))
 

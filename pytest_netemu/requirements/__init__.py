@@ -40,11 +40,11 @@ __all__ = ["LEVELS", "ROLES", "STATUSES", "Document", "Requirement", "catalogue"
 LEVELS = ("MUST", "SHOULD", "MAY", "descriptive")
 STATUSES = ("tested", "implied", "exception", "not-applicable", "todo")
 
-# Who must do it, and which side of the wall that is.
+# Who must do it, and which side of the wall that is; None is either, and then the wall decides.
 ROLES = {
     "client": "guest",
-    "endpoint": "backend",
-    "host": "backend",
+    "endpoint": None,
+    "host": None,
     "nat": "backend",
     "router": "backend",
     "server": "backend",
@@ -87,8 +87,8 @@ class Requirement:
         return self.document.url + anchor
 
     @property
-    def side(self) -> str:
-        """`backend` or `guest`: which implementation a failure of it speaks about."""
+    def side(self) -> str | None:
+        """`backend` or `guest`: which implementation a failure of it speaks about; None where it binds both."""
         return ROLES[self.role]
 
 

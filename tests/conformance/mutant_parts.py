@@ -16,7 +16,7 @@ from netemu.wire.address import BROADCAST_MAC, MacAddress
 from netemu.wire.dhcpv4 import DhcpMessageType, DhcpOption, Dhcpv4
 from netemu.wire.icmpv4 import IcmpType, Icmpv4
 from netemu.wire.tcp import ACK, FIN, RST, SYN, Tcp
-from pytest_netemu.tester import Packet
+from pytest_netemu.packet import Packet
 
 GATEWAY, DNS, GUEST = IPv4Address("10.0.2.2"), IPv4Address("10.0.2.3"), IPv4Address("10.0.2.15")
 LOOPBACK, NOWHERE = IPv4Address("127.0.0.1"), IPv4Address(0)

@@ -8,8 +8,9 @@ from mutants_ipv6 import DHCP6_SERVER, DISCOVERY6, IPV6
 from mutants_services import FORWARDS, NAMES, OPTIONS, PING
 from mutants_tcp import TCP_CLOSE, TCP_DATA, TCP_HANDSHAKE
 from mutants_tftp import TFTP
+from mutants_wire import WIRE_ARP
 
-MUTANTS = (
+USER_NETWORK = (
     *ARP,
     *IPV4,
     *ICMP,
@@ -29,3 +30,7 @@ MUTANTS = (
     *IPV6,
     *DHCP6_SERVER,
 )
+
+WIRE = (*WIRE_ARP,)
+
+MUTANTS = {"pytest_netemu.suites.user_network": USER_NETWORK, "pytest_netemu.suites.wire": WIRE}

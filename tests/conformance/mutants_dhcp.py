@@ -42,7 +42,7 @@ from netemu.wire.dhcpv4 import DhcpOption, Dhcpv4
 from netemu.wire.ether import Ethernet
 from netemu.wire.ipv4 import IPv4
 from netemu.wire.udp import Udp
-from pytest_netemu.tester import Packet
+from pytest_netemu.packet import Packet
 
 
 def router_first(message: Dhcpv4) -> dict[int, bytes]:

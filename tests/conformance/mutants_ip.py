@@ -54,7 +54,7 @@ from netemu.wire.ether import Ethernet
 from netemu.wire.icmpv4 import Icmpv4
 from netemu.wire.ipv4 import IPv4, Protocol
 from netemu.wire.udp import Udp
-from pytest_netemu.tester import Packet
+from pytest_netemu.packet import Packet
 
 
 def ten_times(packet: Packet) -> list[bytes]:

@@ -26,7 +26,7 @@ from netemu.wire.ipv6 import ALL_NODES, IPv6, NextHeader
 from netemu.wire.ndisc import NeighbourAdvertisement, RouterAdvertisement
 from netemu.wire.ndisc_options import SourceLinkLayerAddress
 from netemu.wire.udp import Udp
-from pytest_netemu.tester import Packet
+from pytest_netemu.packet import Packet
 
 GATEWAY, DNS = IPv6Address("fec0::2"), IPv6Address("fec0::3")
 

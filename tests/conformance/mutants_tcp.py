@@ -32,7 +32,7 @@ from netemu.stack.tcp.sender import Sender
 from netemu.wire.ether import Ethernet
 from netemu.wire.ipv4 import IPv4
 from netemu.wire.tcp import ACK, FIN, RST, SYN, Tcp, TcpOptions
-from pytest_netemu.tester import Packet
+from pytest_netemu.packet import Packet
 
 
 def tcp_with(**parameters: object) -> Callable[[pytest.MonkeyPatch], None]:

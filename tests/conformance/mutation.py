@@ -1,10 +1,10 @@
-"""Mutation: a pytest plugin that runs each check of the user-network suite against implementations broken on purpose.
+"""Mutation: a pytest plugin that runs each check of a suite against implementations broken on purpose.
 
 A mutant is our own user-mode network (or guest) with one thing wrong. Most are frame rewriters: a function between the
-cable and the network, in one direction, that changes, drops or adds frames; what looks from outside like a wrong
+cable and what the suite judges, in one direction, that changes, drops or adds frames; what looks from outside like a wrong
 implementation is one. The others patch a function or a constant. Each names the requirements whose checks must notice it.
 
-Loaded with `-p mutation`; the table is `mutants.MUTANTS`.
+Loaded with `-p mutation`; the tables are `mutants.MUTANTS`, by the suite's package.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from netemu.net.port import FrameView
+from netemu.stack.dual import DualStack
 from netemu.user.network import UserNetwork
 from netemu.wire.arp import Arp
 from netemu.wire.checksum import internet_checksum
@@ -28,7 +29,8 @@ from netemu.wire.ipv4 import IPv4, Protocol
 from netemu.wire.tcp import Tcp
 from netemu.wire.udp import Udp
 from netemu.wire.vnet_hdr import VnetHeader
-from pytest_netemu.tester import Packet
+from pytest_netemu.packet import Packet
+from pytest_netemu.suites import WALLS
 
 IP = 14  # where the datagram begins in a frame, and the transport's header in a frame without IP options
 TRANSPORT = 34
@@ -37,7 +39,7 @@ Rewrite = Callable[[Packet], Iterable[bytes]]
 
 @dataclass(frozen=True)
 class Mutant:
-    """One broken implementation. `into` and `out` rewrite what the network gets and sends; `patch` breaks code."""
+    """One broken implementation. `into` and `out` rewrite what it gets and sends; `patch` breaks code."""
 
     name: str
     killed_by: tuple[str, ...]
@@ -45,14 +47,20 @@ class Mutant:
     out: Rewrite | None = None
     patch: Callable[[pytest.MonkeyPatch], None] | None = None
 
-    def apply(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def apply(self, monkeypatch: pytest.MonkeyPatch, judged: str) -> None:
         into, out = copy.deepcopy((self.into, self.out))  # those with a memory forget what an earlier test did
-        if into is not None:
-            monkeypatch.setattr(UserNetwork, "receive_offloaded", _receiving(into))
-        if out is not None:
-            monkeypatch.setattr(UserNetwork, "transmit_offloaded", _transmitting(out))
+        _REWRITE[judged](monkeypatch, into or _as_it_is, out or _as_it_is)
         if self.patch is not None:
             self.patch(monkeypatch)
+
+
+def _as_it_is(packet: Packet) -> Iterable[bytes]:
+    return [packet.frame]
+
+
+def _rewrite_network(monkeypatch: pytest.MonkeyPatch, into: Rewrite, out: Rewrite) -> None:
+    monkeypatch.setattr(UserNetwork, "receive_offloaded", _receiving(into))
+    monkeypatch.setattr(UserNetwork, "transmit_offloaded", _transmitting(out))
 
 
 def _receiving(rewrite: Rewrite) -> Callable[[UserNetwork, FrameView, VnetHeader | None, int], None]:
@@ -76,6 +84,23 @@ def _transmitting(rewrite: Rewrite) -> Callable[[UserNetwork, int, int], Iterato
                 yield each, None
 
     return rewritten
+
+
+def _rewrite_guest(monkeypatch: pytest.MonkeyPatch, into: Rewrite, out: Rewrite) -> None:
+    receive, transmit = DualStack.receive, DualStack.transmit
+
+    def receive_rewritten(stack: DualStack, frame: bytes, now: int) -> None:
+        for each in into(Packet.read(frame, now)):
+            receive(stack, each, now)
+
+    def transmit_rewritten(stack: DualStack, now: int) -> list[bytes]:
+        return [each for frame in transmit(stack, now) for each in out(Packet.read(frame, now))]
+
+    monkeypatch.setattr(DualStack, "receive", receive_rewritten)
+    monkeypatch.setattr(DualStack, "transmit", transmit_rewritten)
+
+
+_REWRITE = {"backend": _rewrite_network, "guest": _rewrite_guest}
 
 
 # Rewriters
@@ -280,20 +305,17 @@ class NeverAgain:
 # The plugin
 
 
-def mutants() -> tuple[Mutant, ...]:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     from mutants import MUTANTS
 
-    return MUTANTS
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    wall = next(wall for wall in WALLS.values() if metafunc.module.__name__.startswith(f"{wall.package}."))
     judged = {mark.kwargs["id"] for mark in metafunc.definition.iter_markers("netemu_clause")}
-    chosen = [mutant for mutant in mutants() if judged & set(mutant.killed_by)]
-    metafunc.parametrize("mutant", chosen, ids=[mutant.name for mutant in chosen], indirect=True)
+    chosen = [mutant for mutant in MUTANTS[wall.package] if judged & set(mutant.killed_by)]
+    names = [mutant.name for mutant in chosen]
+    metafunc.parametrize("mutant", [(mutant, wall.judges) for mutant in chosen], ids=names, indirect=True)
 
 
 @pytest.fixture(autouse=True)  # and so in place before any network is made
-def mutant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Mutant:
-    broken: Mutant = request.param
-    broken.apply(monkeypatch)
-    return broken
+def mutant(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken, judged = request.param
+    broken.apply(monkeypatch, judged)

@@ -16,8 +16,9 @@ from netemu.netdev.protocol import UserBackend
 from netemu.network import Network
 from netemu.wire.dhcpv4 import DhcpMessageType, DhcpOption, Dhcpv4
 from netemu.wire.ipv4 import IPv4
+from pytest_netemu.packet import Packet
+from pytest_netemu.station import LIMITED_BROADCAST
 from pytest_netemu.suites import judges
-from pytest_netemu.tester import LIMITED_BROADCAST, Packet
 
 pytestmark = pytest.mark.netemu_requires("dhcp4", "dhcp4.server")
 

@@ -11,8 +11,10 @@ from netemu.wire.dhcpv4 import CLIENT_PORT, SERVER_PORT, DhcpMessageType, DhcpOp
 from netemu.wire.ether import Ethernet
 from netemu.wire.ipv4 import IPv4
 from netemu.wire.udp import Udp
+from pytest_netemu.packet import Packet
+from pytest_netemu.station import LIMITED_BROADCAST
 from pytest_netemu.suites import judges
-from pytest_netemu.tester import LIMITED_BROADCAST, Packet, Tester
+from pytest_netemu.tester import Tester
 
 pytestmark = pytest.mark.netemu_requires("arp", "dhcp4.server")
 

@@ -9,9 +9,10 @@ from netemu.wire.icmpv6 import Icmpv6, Icmpv6Type
 from netemu.wire.ipv6 import ALL_NODES, IPv6, solicited_node
 from netemu.wire.ndisc import NeighbourAdvertisement, RouterAdvertisement
 from netemu.wire.ndisc_options import TargetLinkLayerAddress
+from pytest_netemu.station6 import ANY6
 from pytest_netemu.suites import judges
 from pytest_netemu.tester import Tester
-from pytest_netemu.tester6 import ANY6, Tester6
+from pytest_netemu.tester6 import Tester6
 
 pytestmark = pytest.mark.netemu_requires("ipv6")
 

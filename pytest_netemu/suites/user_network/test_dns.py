@@ -14,8 +14,9 @@ from netemu.wire.dns import DnsMessage, Question, RecordType, ResponseCode
 from netemu.wire.ipv4 import IPv4
 from netemu.wire.tcp import Tcp
 from netemu.wire.udp import Udp
+from pytest_netemu.packet import Packet
 from pytest_netemu.suites import judges
-from pytest_netemu.tester import Packet, Tester
+from pytest_netemu.tester import Tester
 from pytest_netemu.tester_tcp import TcpPeer
 
 pytestmark = pytest.mark.netemu_requires("arp", "dns.forward")

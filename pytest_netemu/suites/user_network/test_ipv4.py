@@ -10,8 +10,9 @@ from netemu.wire.ether import EtherType, pad
 from netemu.wire.icmpv4 import IcmpType, Icmpv4
 from netemu.wire.ipv4 import IPv4, Protocol
 from netemu.wire.udp import Udp
+from pytest_netemu.station import LIMITED_BROADCAST
 from pytest_netemu.suites import judges
-from pytest_netemu.tester import LIMITED_BROADCAST, Tester
+from pytest_netemu.tester import Tester
 from pytest_netemu.tester_tcp import TcpPeer
 
 pytestmark = pytest.mark.netemu_requires("arp", "icmp.echo")

@@ -11,8 +11,9 @@ import pytest
 from netemu.net.sockets import Listener
 from netemu.wire.ipv4 import IPv4, Protocol
 from netemu.wire.tcp import ACK, FIN, RST, SYN, Tcp, TcpOptions
+from pytest_netemu.station import LIMITED_BROADCAST
 from pytest_netemu.suites import judges
-from pytest_netemu.tester import LIMITED_BROADCAST, Tester
+from pytest_netemu.tester import Tester
 from pytest_netemu.tester_tcp import TcpPeer
 
 pytestmark = pytest.mark.netemu_requires("arp", "nat.tcp")

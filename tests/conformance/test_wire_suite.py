@@ -1,0 +1,44 @@
+"""The wire wall: our own stack does all that is asked, and what Linux does differently is known and explained."""
+
+from pathlib import Path
+
+import pytest
+from conformance_run import conformance
+
+from netemu.guest.netns import NetnsGuest
+from netemu.guest.uml import UmlGuest
+from pytest_netemu.conformance import checks, package_of
+
+GUESTS = {"netns": NetnsGuest.probe, "uml": UmlGuest.probe}
+
+# Requirement: what Linux does instead, and why.
+LINUX: dict[str, str] = {}
+
+
+def test_our_own_stack_holds(tmp_path: Path):
+    status, document = conformance(tmp_path, "--wall", "wire")
+    wrong = [
+        (entry["requirement"], entry["why"]) for entry in document["results"] if entry["outcome"] not in ("pass", "informational")
+    ]
+    assert (status, wrong) == (0, [])
+    assert {entry["requirement"] for entry in document["results"]} == {each.requirement.id for each in checks(package_of("wire"))}
+    assert {entry["determinism"] for entry in document["results"]} == {"exact"}
+    assert {entry["implementation"] for entry in document["results"]} == {"inproc"}
+
+
+def test_another_run_sees_the_same_frames(tmp_path: Path):
+    frames = {
+        conformance(tmp_path / seed, "--wall", "wire", environment={"PYTHONHASHSEED": seed})[1]["run"]["frames"]
+        for seed in ("1", "2")
+    }
+    assert len(frames) == 1
+
+
+@pytest.mark.parametrize("kind", sorted(GUESTS))
+def test_linux_differs_where_we_know(kind: str, netemu_platform, tmp_path: Path):
+    netemu_platform.require_part("guest", kind, GUESTS[kind])
+    _, document = conformance(tmp_path, "--wall", "wire", "--guest", kind)
+    outcomes = {entry["requirement"]: (entry["outcome"], entry["why"]) for entry in document["results"]}
+    differs = {name: found for name, found in outcomes.items() if found[0] not in ("pass", "informational", "unsupported")}
+    assert differs.keys() == LINUX.keys(), differs
+    assert {entry["implementation"] for entry in document["results"]} == {kind}
