@@ -21,11 +21,11 @@ from netemu.net.sockets import (
     DEFAULT_TIMEOUT,
     Address,
     Datagram,
-    DatagramSocket,
     Listener,
     ListenerSocket,
     Stream,
     StreamSocket,
+    TrainSocket,
     blocking_connect,
     endpoint,
 )
@@ -70,7 +70,7 @@ class Host(ABC):
         """
 
     @abstractmethod
-    def open_datagram(self, local: Endpoint | None = None) -> DatagramSocket:
+    def open_datagram(self, local: Endpoint | None = None) -> TrainSocket:
         """A UDP socket, unconnected, of the family of `local` (None: IPv4) and of no other; port 0 lets the host choose."""
 
     @abstractmethod

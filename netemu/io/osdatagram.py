@@ -7,6 +7,9 @@ call on the socket, whatever that call is about, a send that fails reads the que
 
 Each packet's TTL is the socket's, set again when it changes (1 to 255, else EINVAL); the TTL of what comes is asked
 for with IP_RECVTTL.
+
+UDP goes in trains, for a system call, a route and a wake-up for each datagram are most of what it costs. A train is sent with one
+call (UDP_SEGMENT, udp(7)); what has come is received with one (`netemu.io.messages`), joined by the kernel where it can (UDP_GRO).
 """
 
 from __future__ import annotations
@@ -17,14 +20,17 @@ import struct
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from ipaddress import ip_address
 from typing import NamedTuple
 
 from netemu.errors import HostError
+from netemu.io.messages import UDP_GRO, Messages
 from netemu.io.osstream import socket_endpoint
 from netemu.io.stream import Closeable
 from netemu.io.watcher import ERROR, READABLE, FdWatcher
+from netemu.net.sockets import train_length
 from netemu.wire.address import Endpoint, Family, IPAddress
 from netemu.wire.icmpv4 import IcmpType
 from netemu.wire.icmpv6 import Icmpv6Type
@@ -38,6 +44,8 @@ _ECHO = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence (R
 _LONGEST = 65_536  # octets
 _CONTROL = 512  # octets: room for the control messages asked for
 _BURST = 64  # datagrams, or errors, taken before other callbacks have their turn
+_UDP_SEGMENT = 103  # linux/udp.h
+_SEGMENT_SIZE = struct.Struct("=H")
 
 
 class _Options(NamedTuple):
@@ -114,50 +122,43 @@ class _ErrorQueueSocket(ABC):
         watcher.watch(sock.fileno(), READABLE, self._happened)
 
     @abstractmethod
-    def _arrived(self, data: bytes, source: Endpoint) -> None: ...
-
-    @abstractmethod
     def _failed(self, error: _QueuedError) -> None: ...
 
-    def _send(self, data: bytes, destination: Endpoint, ttl: int, what: str) -> None:
+    def _send(self, data: bytes | memoryview, destination: Endpoint, ttl: int, what: str, size: int = 0) -> None:
+        """Send, in datagrams of `size` octets if that is not 0."""
         if self._closed or destination.address.version != self._family:
             raise HostError(errno.EBADF if self._closed else errno.EAFNOSUPPORT, f"{what} to {destination}")
         if destination is not self._destination:
             self._destination, self._target = destination, (str(destination.address), destination.port)
         self._watcher.expect()
         try:
-            self._hand_over(data, ttl)
+            self._hand_over(data, ttl, size)
         except BlockingIOError:
-            self.counters["dropped-full"] += 1
+            self.counters["dropped-full"] += train_length(len(data), size)
         except OSError as refusal:
             if not self._take_errors():
                 raise HostError(refusal.errno or errno.EIO, f"{what} to {destination}") from None
             try:
-                self._hand_over(data, ttl)
+                self._hand_over(data, ttl, size)
             except OSError as refusal:
                 raise HostError(refusal.errno or errno.EIO, f"{what} to {destination}") from None
 
-    def _hand_over(self, data: bytes, ttl: int) -> None:
+    def _hand_over(self, data: bytes | memoryview, ttl: int, size: int) -> None:
         if ttl != self._ttl:
             self._socket.setsockopt(self._options.level, self._options.unicast, ttl)
             self._ttl = ttl
-        self._socket.sendto(data, self._target)
+        if size:
+            self._socket.sendmsg((data,), ((socket.IPPROTO_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(size)),), 0, self._target)
+        else:
+            self._socket.sendto(data, self._target)
 
     def _happened(self, events: int) -> None:
         if events & ERROR and not self._take_errors():
             self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # reading it clears it
-        for _ in range(_BURST):
-            if self._closed:
-                return
-            try:
-                data, control, _, source = self._socket.recvmsg(_LONGEST, _CONTROL)
-            except OSError:  # EAGAIN, or an error that the queue tells better
-                return
-            for level, kind, value in control:
-                if (level, kind) == (self._options.level, self._options.ttl):
-                    self.last_ttl = _TTL.unpack(value)[0]
-            self.counters["received"] += 1
-            self._arrived(data, _endpoint(source))
+        self._receive()
+
+    @abstractmethod
+    def _receive(self) -> None: ...
 
     def _take_errors(self) -> bool:
         """Report what the error queue holds; False if it was empty."""
@@ -187,25 +188,44 @@ class _ErrorQueueSocket(ABC):
 
 
 class OsDatagram(_ErrorQueueSocket):
-    """A UDP socket. `last_ttl` is the TTL that the datagram delivered last arrived with; `counters` has `received`,
-    `dropped-no-reader` (no `on_datagram`) and `dropped-full` (the kernel's send buffer).
+    """A UDP socket, which receives into `messages`. `last_ttl` is the TTL that the datagram delivered last arrived with;
+    `counters` has `received`, `dropped-no-reader` (no `on_datagram`) and `dropped-full` (the kernel's send buffer).
     """
 
-    def __init__(self, watcher: FdWatcher, sock: socket.socket, forget: Callable[[Closeable], None]) -> None:
+    def __init__(self, watcher: FdWatcher, sock: socket.socket, forget: Callable[[Closeable], None], messages: Messages) -> None:
         self.on_datagram: Callable[[bytes, Endpoint], None] | None = None
+        self.on_train: Callable[[bytes, int, Endpoint], None] | None = None
         self.on_error: Callable[[int, Endpoint], None] | None = None
         self.local = socket_endpoint(sock.getsockname())
         self._what = f"send UDP {self.local}"
+        self._messages = messages
+        with suppress(OSError):  # before Linux 5.0 nothing is joined
+            sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
         super().__init__(watcher, sock, forget)
 
     def send_to(self, data: bytes, destination: Endpoint, ttl: int = 64) -> None:
         self._send(data, destination, ttl, self._what)
 
-    def _arrived(self, data: bytes, source: Endpoint) -> None:
-        if self.on_datagram is None:
-            self.counters["dropped-no-reader"] += 1
-        else:
-            self.on_datagram(data, source)
+    def send_train(self, payload: bytes | memoryview, size: int, destination: Endpoint, ttl: int = 64) -> None:
+        self._send(payload, destination, ttl, self._what, size if size < len(payload) else 0)
+
+    def _receive(self) -> None:
+        for payload, size, tag in () if self._closed else self._messages.receive(self._socket.fileno()):
+            if self._closed:
+                return
+            self.last_ttl = tag.ttl
+            self.counters["received"] += train_length(len(payload), size)
+            self._arrived(payload, size, tag.source)
+
+    def _arrived(self, payload: bytes, size: int, source: Endpoint) -> None:
+        if self.on_train is not None:
+            self.on_train(payload, size, source)
+            return
+        for at in range(0, len(payload) or 1, size or 1):
+            if self.on_datagram is None:
+                self.counters["dropped-no-reader"] += 1
+            else:
+                self.on_datagram(payload[at : at + size], source)
 
     def _failed(self, error: _QueuedError) -> None:
         if self.on_error is not None:
@@ -226,6 +246,20 @@ class OsPing(_ErrorQueueSocket):
     def send_echo(self, destination: IPAddress, sequence: int, payload: bytes, ttl: int = 64) -> None:
         request = _ECHO.pack(self._options.echo_request, 0, 0, 0, sequence & 0xFFFF)
         self._send(request + payload, Endpoint(destination, 0), ttl, "ping")
+
+    def _receive(self) -> None:
+        for _ in range(_BURST):
+            if self._closed:
+                return
+            try:
+                data, control, _, source = self._socket.recvmsg(_LONGEST, _CONTROL)
+            except OSError:  # EAGAIN, or an error that the queue tells better
+                return
+            for level, kind, value in control:
+                if (level, kind) == (self._options.level, self._options.ttl):
+                    self.last_ttl = _TTL.unpack(value)[0]
+            self.counters["received"] += 1
+            self._arrived(data, _endpoint(source))
 
     def _arrived(self, data: bytes, source: Endpoint) -> None:
         if len(data) < _ECHO.size or data[0] != self._options.echo_reply:

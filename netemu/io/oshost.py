@@ -14,11 +14,13 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 from netemu.errors import HostError, LocalError
+from netemu.io.messages import Messages
 from netemu.io.namespace import Namespace
 from netemu.io.osdatagram import OsDatagram, OsPing
 from netemu.io.osstream import NO_ENDPOINT, OsListener, OsStream, socket_endpoint
@@ -91,7 +93,7 @@ class OsHost(ServiceHost):
         bound = local or Endpoint(ANY_IPV4, 0)
         sock = self._socket(bound.address.version, socket.SOCK_DGRAM)
         self._bind(sock, bound)
-        return self._keep(OsDatagram(self._watcher, sock, self._forget))
+        return self._keep(OsDatagram(self._watcher, sock, self._forget, self._messages))
 
     def open_ping(self, family: Family = 4) -> OsPing:
         sock = self._socket(family, socket.SOCK_DGRAM, _PING_PROTOCOLS[family])
@@ -114,6 +116,10 @@ class OsHost(ServiceHost):
 
     def nameservers(self) -> list[Endpoint]:
         return [*self.served_nameservers(), *_read_nameservers(Path(self._resolv_conf))]
+
+    @cached_property
+    def _messages(self) -> Messages:
+        return Messages()
 
     def close(self) -> None:
         with self.loop:

@@ -97,6 +97,7 @@ class SimDatagram:
 
     def __init__(self, host: SimHost, local: Endpoint) -> None:
         self.on_datagram: Callable[[bytes, Endpoint], None] | None = None
+        self.on_train: Callable[[bytes, int, Endpoint], None] | None = None
         self.on_error: Callable[[int, Endpoint], None] | None = None
         self.local = local
         self.last_ttl: int | None = None
@@ -128,14 +129,21 @@ class SimDatagram:
 
         self._host.send_packet(destination.address, ttl, operation, arrive, failed)
 
+    def send_train(self, payload: bytes | memoryview, size: int, destination: Endpoint, ttl: int = 64) -> None:
+        for at in range(0, len(payload) or 1, size or 1):
+            self.send_to(bytes(payload[at : at + size]), destination, ttl)
+
     def arrive(self, data: bytes, source: Endpoint, ttl: int) -> None:
         """A datagram was delivered with `ttl` left."""
-        if self.on_datagram is None:
+        self.last_ttl = ttl
+        if self.on_train is not None:
+            self.on_train(data, len(data), source)
+        elif self.on_datagram is not None:
+            self.on_datagram(data, source)
+        else:
             self.counters["dropped-no-reader"] += 1
             return
         self.counters["received"] += 1
-        self.last_ttl = ttl
-        self.on_datagram(data, source)
 
     def close(self) -> None:
         if not self._closed:

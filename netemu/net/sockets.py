@@ -21,6 +21,7 @@ from netemu.wire.address import Endpoint
 
 __all__ = [
     "DEFAULT_TIMEOUT",
+    "TRAIN_LIMIT",
     "Address",
     "Datagram",
     "DatagramSocket",
@@ -29,11 +30,14 @@ __all__ = [
     "Received",
     "Stream",
     "StreamSocket",
+    "TrainSocket",
     "blocking_connect",
     "endpoint",
+    "train_length",
 ]
 
 DEFAULT_TIMEOUT = 10.0  # seconds
+TRAIN_LIMIT = 65_507  # octets: what one datagram may have, so that a train fits into a frame (RFC 768, RFC 791)
 _CHUNK = 65_536
 
 Address = str | IPv4Address | IPv6Address
@@ -137,6 +141,27 @@ class DatagramSocket(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+class TrainSocket(DatagramSocket, Protocol):
+    """A UDP socket that carries trains: datagrams of one flow, equally long, the last perhaps shorter, as one piece of payload.
+
+    `on_train` gets (payload, octets of each datagram, source), in place of `on_datagram` if it is set.
+    """
+
+    on_train: Callable[[bytes, int, Endpoint], None] | None
+
+    def send_train(self, payload: bytes | memoryview, size: int, destination: Endpoint, ttl: int = 64) -> None:
+        """Send datagrams of `size` octets; at most 64, and `TRAIN_LIMIT` octets together.
+
+        Raises `HostError` if none could be sent, which need not hold for each by itself.
+        """
+        ...
+
+
+def train_length(octets: int, size: int) -> int:
+    """The datagrams in a train."""
+    return -(-octets // size) if size else 1
 
 
 Socket = TypeVar("Socket", bound=StreamSocket | ListenerSocket | DatagramSocket)

@@ -105,6 +105,11 @@ class NeighbourCache6(Generic[Packet]):
         entry = self._entries.get(address)
         return entry.mac if entry else None
 
+    def reachable(self, address: IPv6Address) -> MacAddress | None:
+        """The MAC address of `address` if it is known and to use it changes nothing, as it does when the entry is stale."""
+        entry = self._entries.get(address)
+        return None if entry is None or entry.state is _S.STALE else entry.mac
+
     def resolve(self, address: IPv6Address, source: IPv6Address, packet: Packet, now: int) -> MacAddress | None:
         """Where to send `packet` for the neighbour `address`; None: it is parked until `Resolved` or `Unresolved`.
 

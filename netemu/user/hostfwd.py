@@ -18,16 +18,20 @@ from functools import partial
 from typing import Final, Protocol
 
 from netemu.errors import HostError, LocalError
-from netemu.net.sockets import DatagramSocket, StreamSocket
+from netemu.net.port import FrameView
+from netemu.net.sockets import StreamSocket, TrainSocket, train_length
 from netemu.user.flow import Flow
 from netemu.user.forward import Forward, parse_forward
 from netemu.user.idle import IdleTable
+from netemu.user.plain import Layout, flow_key
 from netemu.user.realm import Realm
 from netemu.user.side import Packet, Quotation
 from netemu.user.tcp import TcpNat
+from netemu.user.trains import KeptDatagram, TrainWriter, kept, train_of
 from netemu.user.udp import MAPPING_TIMEOUT
 from netemu.wire.address import Endpoint
 from netemu.wire.udp import Udp
+from netemu.wire.vnet_hdr import VnetHeader
 
 __all__ = ["HostForwards"]
 
@@ -45,11 +49,11 @@ class _Peer:
     """Somebody who sent to a forwarded UDP port. `visible` is what the guest calls it."""
 
     forward: Forward
-    socket: DatagramSocket
+    socket: TrainSocket
     address: Endpoint
     visible: Endpoint
     opened: int
-    last_reply: Quotation | None = None
+    last_reply: Quotation | KeptDatagram | None = None
     sent: int = 0
     received: int = 0
     datagrams_sent: int = 0
@@ -59,12 +63,13 @@ class _Peer:
 class HostForwards:
     """The forwards of one network."""
 
-    def __init__(self, realm: Realm, tcp: TcpNat) -> None:
+    def __init__(self, realm: Realm, tcp: TcpNat, writer: TrainWriter) -> None:
         self._realm = realm
         self._tcp = tcp
+        self._writer = writer
         self._sockets: dict[Forward, _Closeable] = {}
         self._peers: IdleTable[tuple[Forward, Endpoint], _Peer] = IdleTable(_PEERS, MAPPING_TIMEOUT)
-        self._by_guest: dict[tuple[Endpoint, Endpoint], _Peer] = {}
+        self._by_guest: dict[bytes, _Peer] = {}  # by `flow_key` of what the guest sends them
 
     @property
     def forwards(self) -> tuple[Forward, ...]:
@@ -99,7 +104,9 @@ class HostForwards:
         socket = self._realm.host.open_datagram(wanted.host)
         forward = Forward("udp", socket.local, wanted.guest)
         self._sockets[forward] = socket
-        socket.on_datagram = lambda data, source: self._realm.post(partial(self._arrived, forward, socket, data, source))
+        socket.on_train = lambda payload, size, source: self._realm.post(
+            partial(self._arrived, forward, socket, payload, size, source), train_length(len(payload), size)
+        )
         socket.on_error = lambda error, peer: self._realm.post(partial(self._failed, forward, error, peer))
         return forward
 
@@ -113,7 +120,7 @@ class HostForwards:
     def reply(self, packet: Packet, datagram: Udp, now: int) -> bool:
         """A guest's datagram: True if it went to a peer of a forwarded port, whose it is then."""
         guest = Endpoint(packet.source, datagram.source_port)
-        peer = self._by_guest.get((guest, Endpoint(packet.destination, datagram.destination_port)))
+        peer = self._by_guest.get(flow_key(guest, Endpoint(packet.destination, datagram.destination_port)))
         if peer is None:
             return False
         self._peers.use((peer.forward, peer.address), now)
@@ -123,38 +130,67 @@ class HostForwards:
             peer.sent += len(datagram.payload)
             peer.datagrams_sent += 1
         except HostError as error:
-            self._realm.counters["udp-refused"] += 1
-            self._realm.refused(error, guest, peer.visible.address)
-            self._realm.unreachable(peer.last_reply, error.errno or 0, now)
+            self._refused(peer, error, now)
         return True
 
-    def _arrived(self, forward: Forward, socket: DatagramSocket, data: bytes, source: Endpoint, now: int) -> None:
+    def reply_fast(self, key: bytes, frame: FrameView, layout: Layout, end: int, header: VnetHeader | None, now: int) -> bool:
+        """A `plain` frame with this key, perhaps a train; False if it is to go the long way, or is no reply."""
+        peer = self._by_guest.get(key)
+        train = None if peer is None else train_of(frame, layout, end, header)
+        if peer is None or train is None:
+            return False
+        payload, size = train
+        count = train_length(len(payload), size)
+        self._peers.use((peer.forward, peer.address), now)
+        peer.last_reply = kept(frame, layout, size, header)
+        try:
+            peer.socket.send_train(payload, size, peer.address)
+            peer.sent += len(payload)
+            peer.datagrams_sent += count
+        except HostError as error:
+            if count > 1:
+                return False
+            self._refused(peer, error, now)
+        return True
+
+    def _refused(self, peer: _Peer, error: HostError, now: int) -> None:
+        self._realm.counters["udp-refused"] += 1
+        self._realm.refused(error, peer.forward.guest, peer.visible.address)
+        self._tell(peer, error.errno or 0, now)
+
+    def _tell(self, peer: _Peer, error: int, now: int) -> None:
+        """The last reply went nowhere."""
+        last = peer.last_reply
+        if last is not None:
+            self._realm.unreachable(last if isinstance(last, Quotation) else last.quotation(), error, now)
+
+    def _arrived(self, forward: Forward, socket: TrainSocket, payload: bytes, size: int, source: Endpoint, now: int) -> None:
         if forward not in self._sockets:
             return  # removed while this waited
         peer = self._peers.use((forward, source), now) or self._meet(forward, socket, source, now)
-        peer.received += len(data)
-        peer.datagrams_received += 1
-        self._realm.send_udp(peer.visible, forward.guest, data, now)
+        peer.received += len(payload)
+        peer.datagrams_received += train_length(len(payload), size)
+        self._writer.put(peer.visible, forward.guest, payload, size, now)
 
-    def _meet(self, forward: Forward, socket: DatagramSocket, source: Endpoint, now: int) -> _Peer:
+    def _meet(self, forward: Forward, socket: TrainSocket, source: Endpoint, now: int) -> _Peer:
         wanted = self._realm.to_guest(source, forward.guest.address.version)
-        visible = self._realm.free_endpoint(wanted, lambda each: (forward.guest, each) in self._by_guest)
+        visible = self._realm.free_endpoint(wanted, lambda each: flow_key(forward.guest, each) in self._by_guest)
         peer = _Peer(forward, socket, source, visible, now)
         evicted = self._peers.add((forward, source), peer, now)
         if evicted is not None:
             self._realm.counters["udp-evicted"] += 1
             self._forget(evicted)
-        self._by_guest[forward.guest, visible] = peer
+        self._by_guest[flow_key(forward.guest, visible)] = peer
         return peer
 
     def _forget(self, peer: _Peer) -> None:
-        self._by_guest.pop((peer.forward.guest, peer.visible), None)
+        self._by_guest.pop(flow_key(peer.forward.guest, peer.visible), None)
 
     def _failed(self, forward: Forward, error: int, address: Endpoint, now: int) -> None:
         peer = self._peers.get((forward, address))
         if peer is not None and peer.last_reply is not None:
             self._realm.counters["udp-unreachable"] += 1
-            self._realm.unreachable(peer.last_reply, error, now)
+            self._tell(peer, error, now)
 
     def flows(self) -> list[Flow]:
         return [

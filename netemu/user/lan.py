@@ -26,6 +26,7 @@ from netemu.wire.arp import Arp
 from netemu.wire.ether import Ethernet, EtherType, pad
 from netemu.wire.fields import ANY_IPV4
 from netemu.wire.ipv4 import IPv4
+from netemu.wire.vnet_hdr import VnetHeader
 
 __all__ = ["Lan"]
 
@@ -50,7 +51,7 @@ class Lan:
         self._on_unreachable = on_unreachable
         self._neighbours: NeighbourCache[IPv4] = NeighbourCache(self.mac, self._own.__contains__)
         self._neighbours.counters = counters
-        self._output: deque[Frame] = deque()
+        self._output: deque[tuple[Frame, VnetHeader | None]] = deque()
 
     def is_own(self, address: IPv4Address) -> bool:
         """One of the network's addresses."""
@@ -86,10 +87,11 @@ class Lan:
         identification = self.next_identification()
         self.send(IPv4(source, destination, protocol, payload, identification=identification, dont_fragment=dont_fragment), now)
 
-    def next_identification(self) -> int:
-        """A number that none of the last 65,535 datagrams had (RFC 791 3.2, RFC 6864 4)."""
-        self._identification = (self._identification + 1) & 0xFFFF
-        return self._identification
+    def next_identification(self, count: int = 1) -> int:
+        """A number that none of the last 65,535 datagrams had (RFC 791 3.2, RFC 6864 4); the first of `count` that follow on."""
+        first = (self._identification + 1) & 0xFFFF
+        self._identification = (self._identification + count) & 0xFFFF
+        return first
 
     def send(self, packet: IPv4, now: int) -> None:
         """Send to the guest that has the destination address, cut to the MTU."""
@@ -108,14 +110,14 @@ class Lan:
         """Send in a frame to `mac`, without asking anybody."""
         self.put(Ethernet(mac, self.mac, EtherType.IPV4, packet.pack()))
 
-    def put_octets(self, frame: Frame) -> None:
-        """Queue a frame that is whole already."""
+    def put_octets(self, frame: Frame, header: VnetHeader | None = None) -> None:
+        """Queue a frame that is whole already, perhaps with a request that the port's peer takes."""
         if len(self._output) >= _OUTPUT_LIMIT:
             self._counters["output-full"] += 1
         else:
-            self._output.append(frame)
+            self._output.append((frame, header))
 
-    def transmit(self) -> Iterator[Frame]:
+    def transmit(self) -> Iterator[tuple[Frame, VnetHeader | None]]:
         """The frames that wait, and those added meanwhile."""
         while self._output:
             yield self._output.popleft()

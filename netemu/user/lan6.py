@@ -117,6 +117,10 @@ class Lan6:
 
     # To the guests
 
+    def reachable(self, address: IPv6Address) -> MacAddress | None:
+        """The MAC address of a guest if it is known and need not be asked about yet."""
+        return self._neighbours.reachable(address)
+
     def send(self, packet: IPv6, now: int) -> None:
         """Send to the guest, or the group, that has the destination address, cut to the MTU."""
         for piece in fragment6(packet, self._mtu, self._getrandbits(32)):

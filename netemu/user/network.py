@@ -27,14 +27,14 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from netemu.io.host import Host
-from netemu.net.offload import CSUM, TSO4, TSO_ECN, complete
+from netemu.net.offload import CSUM, TSO4, TSO_ECN, USO4, USO6, complete, lower
 from netemu.net.port import Frame, FrameView
-from netemu.net.sockets import StreamSocket
+from netemu.net.sockets import StreamSocket, train_length
 from netemu.stack.fragments import Reassembler
 from netemu.stack.icmp import IcmpReport, is_martian
 from netemu.user.dhcp import DhcpServer
 from netemu.user.dns import DNS_PORT, DnsForwarder
-from netemu.user.fastpath import KEY, SegmentWriter, is_plain
+from netemu.user.fastpath import SegmentWriter
 from netemu.user.flow import Flow, Refusal
 from netemu.user.forward import Forward
 from netemu.user.guest_forward import GuestForward
@@ -45,6 +45,7 @@ from netemu.user.lan import Lan
 from netemu.user.lan6 import Lan6
 from netemu.user.leases import Lease
 from netemu.user.options import UserOptions
+from netemu.user.plain import Layout, plain
 from netemu.user.realm import Realm
 from netemu.user.router6 import Router6
 from netemu.user.side import Packet, Quotation
@@ -52,6 +53,7 @@ from netemu.user.side4 import Side4
 from netemu.user.side6 import Side6
 from netemu.user.tcp import TcpNat
 from netemu.user.tftp import FileStore, TftpServer
+from netemu.user.trains import TrainWriter
 from netemu.user.udp import UdpNat
 from netemu.wire.address import Endpoint, MacAddress
 from netemu.wire.arp import Arp
@@ -63,11 +65,11 @@ from netemu.wire.ipv4 import IPv4
 from netemu.wire.ipv4 import Protocol as IpProtocol
 from netemu.wire.ipv6 import IPv6
 from netemu.wire.udp import Udp
-from netemu.wire.vnet_hdr import VnetHeader
+from netemu.wire.vnet_hdr import GSO_UDP_L4, VnetHeader
 
 __all__ = ["UserNetwork"]
 
-_PROTOCOL = 23  # where a frame with IPv4 names the protocol of its payload
+_LONGEST_TRAIN = 128  # datagrams; Linux sends no more (UDP_MAX_SEGMENTS, linux/udp.h), and it bounds what one frame can cost
 
 
 class _Timed(Protocol):
@@ -105,10 +107,11 @@ class UserNetwork:
         self._dhcp = DhcpServer(options, self.counters)
         self._echo = EchoService(self._realm)
         self._writer = SegmentWriter(self._lan)
-        self._udp = UdpNat(self._realm, self._writer)
+        self._trains = TrainWriter(self._realm, self._lan, lan6)
+        self._udp = UdpNat(self._realm, self._trains)
         self._dns = DnsForwarder(self._realm)
         self._tcp = TcpNat(self._realm, self._writer)
-        self._forwards = HostForwards(self._realm, self._tcp)
+        self._forwards = HostForwards(self._realm, self._tcp, self._trains)
         self._servers = GuestForwards(self._realm, self._tcp, self._lan)
         self._services: list[_Service] = [self._tcp, self._udp, self._forwards, self._echo, self._dns]
         self._tftp = None
@@ -130,7 +133,7 @@ class UserNetwork:
             IpProtocol.UDP: self._receive_udp,
             IpProtocol.TCP: self._tcp.receive,
         }
-        self._short_ways: dict[int, Callable[[bytes, FrameView, int, VnetHeader | None, int], bool]] = {
+        self._short_ways: dict[int, Callable[[FrameView, Layout, int, VnetHeader | None, int], bool]] = {
             IpProtocol.TCP: self._tcp.receive_fast,
             IpProtocol.UDP: self._udp_short_way,
         }
@@ -225,14 +228,21 @@ class UserNetwork:
         for frame, _ in self.transmit_offloaded(now, 0):
             yield bytes(frame)
 
-    offloads = CSUM | TSO4 | TSO_ECN
-    """What it takes: a checksum that is left to it need not be looked at, a long segment goes to the host as it is."""
+    offloads = CSUM | TSO4 | TSO_ECN | USO4 | USO6
+    """What it takes: a checksum that is left to it need not be looked at; a long segment, or a train of datagrams, goes to the
+    host as it is.
+    """
 
     def receive_offloaded(self, frame: FrameView, header: VnetHeader | None, now: int) -> None:
         """A frame from the guests, in memory that will be used again; the short way if it can go there."""
-        length = is_plain(frame, self._lan.mac)
-        service = self._short_ways.get(frame[_PROTOCOL]) if length else None
-        if service is not None and service(bytes(frame[KEY]), frame, length, header, now):
+        found = plain(frame, self._lan.mac)
+        if found is not None:
+            layout, end = found
+            short_way = self._short_ways.get(frame[layout.protocol])
+            if short_way is not None and short_way(frame, layout, end, header, now):
+                return
+        if header is not None and header.gso_type == GSO_UDP_L4:
+            self._receive_each(frame, header, now)
             return
         try:
             whole = bytes(frame) if header is None else complete(frame, header)
@@ -241,19 +251,31 @@ class UserNetwork:
             return
         self.receive(whole, now)
 
-    def _udp_short_way(self, key: bytes, frame: FrameView, length: int, header: VnetHeader | None, now: int) -> bool:
-        """Only while no port is forwarded: a guest's datagram may otherwise be an answer."""
-        return not self._forwards.forwards and self._udp.receive_fast(key, frame, length, header, now)
+    def _receive_each(self, frame: FrameView, header: VnetHeader, now: int) -> None:
+        """The datagrams of a train one by one: a new flow's, or what the host does not take together."""
+        try:
+            datagrams = lower(frame, header) if train_length(len(frame), header.gso_size) <= _LONGEST_TRAIN else ()
+        except WireError:
+            datagrams = ()
+        if not datagrams:
+            self.counters["malformed-vnet_hdr"] += 1
+        for datagram in datagrams:
+            self.receive_offloaded(datagram, None, now)
+
+    def _udp_short_way(self, frame: FrameView, layout: Layout, end: int, header: VnetHeader | None, now: int) -> bool:
+        """A guest's datagram may be an answer to a peer of a forwarded port, whose it is then."""
+        key = layout.key(frame)
+        return self._forwards.reply_fast(key, frame, layout, end, header, now) or self._udp.receive_fast(
+            key, frame, layout, end, header, now
+        )
 
     def transmit_offloaded(self, now: int, offloads: int) -> Iterator[tuple[FrameView, VnetHeader | None]]:
         """The frames for the guests: what waits, then what the host's sockets bring."""
-        self._writer.offloads = offloads
+        self._writer.offloads = self._trains.offloads = offloads
         self._realm.work_off(now)
-        for frame in self._lan.transmit():
-            yield frame, None
+        yield from self._lan.transmit()
         for short in self._tcp.transmit(now):
-            for frame in self._lan.transmit():
-                yield frame, None
+            yield from self._lan.transmit()
             if short is not None:
                 yield short
 

@@ -61,10 +61,10 @@ class Realm:
         """What is posted now is dropped."""
         return len(self._inbox) >= _INBOX_LIMIT
 
-    def post(self, event: Callable[[int], None]) -> None:
-        """Run `event` with the time when the network runs next."""
+    def post(self, event: Callable[[int], None], count: int = 1) -> None:
+        """Run `event` with the time when the network runs next; `count` is how many datagrams it is about."""
         if self.inbox_full:
-            self.counters["inbox-full"] += 1
+            self.counters["inbox-full"] += count
             return
         self._inbox.append(event)
         self.wakeup()

@@ -78,7 +78,7 @@ class Router6:
         elif _is_discovery(packet):
             self._discover(packet, now)
         elif (whole := self._reassemble(packet, now)) is not None and self._is_understood(whole, now):
-            datagram = _datagram(whole)
+            datagram = Datagram6.of(whole)
             if self._may_pass(datagram, now):
                 self._deliver(datagram, frame.source, now)
 
@@ -90,7 +90,7 @@ class Router6:
         self._lan.expire(now)
         self.dhcp.expire(now)
         for first in self._reassembler.expire(now):
-            quotation = Quotation.of(_datagram(first))
+            quotation = Quotation.of(Datagram6.of(first))
             self._side.error(quotation, Icmpv6.time_exceeded(TimeExceededCode.REASSEMBLY, quotation.octets), now)
 
     def _is_guest(self, packet: IPv6) -> bool:
@@ -100,7 +100,7 @@ class Router6:
         try:
             return self._reassembler.receive(packet, now)
         except BadFragmentError as error:
-            quotation = Quotation.of(_datagram(packet))
+            quotation = Quotation.of(Datagram6.of(packet))
             self._side.parameter_problem(quotation, ParameterProblemCode.HEADER_FIELD, error.offset, now)
             return None
 
@@ -110,7 +110,7 @@ class Router6:
             return True
         self._counters["extension-refused"] += 1
         if not problem.silent:
-            self._side.parameter_problem(Quotation.of(_datagram(packet)), problem.code, problem.pointer, now)
+            self._side.parameter_problem(Quotation.of(Datagram6.of(packet)), problem.code, problem.pointer, now)
         return False
 
     def _discover(self, packet: IPv6, now: int) -> None:
@@ -124,7 +124,7 @@ class Router6:
             self._discover(packet, now)
         elif packet.next_header == NextHeader.UDP and packet.destination == ALL_RELAY_AGENTS_AND_SERVERS and self._is_guest(packet):
             datagram = Udp.parse(packet.payload, packet.source, packet.destination)
-            self._receive_dhcp(_datagram(packet), datagram, mac, now)
+            self._receive_dhcp(Datagram6.of(packet), datagram, mac, now)
         else:
             self._counters["multicast-ignored"] += 1
 
@@ -205,10 +205,6 @@ _DISCOVERY: Final = frozenset(
 def _is_discovery(packet: IPv6) -> bool:
     """Neighbour discovery, which never comes in fragments (RFC 6980 5)."""
     return packet.next_header == NextHeader.ICMPV6 and packet.payload[:1] in _DISCOVERY and packet.fragment is None
-
-
-def _datagram(packet: IPv6) -> Datagram6:
-    return Datagram6(packet.source, packet.destination, packet.next_header, packet.payload, packet.hop_limit, packet.pack())
 
 
 def _port(packet: Datagram6) -> int:

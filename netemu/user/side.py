@@ -21,6 +21,7 @@ from netemu.stack.icmp import TokenBucket
 from netemu.wire.address import Family, IPAddress
 from netemu.wire.fields import ANY_IPV4, ANY_IPV6
 from netemu.wire.ipv4 import IPv4
+from netemu.wire.ipv6 import IPv6
 
 __all__ = ["UNSPECIFIED", "Datagram6", "Packet", "Quotation", "Side"]
 
@@ -42,6 +43,10 @@ class Datagram6:
     payload: bytes
     ttl: int
     octets: bytes
+
+    @classmethod
+    def of(cls, packet: IPv6) -> Self:
+        return cls(packet.source, packet.destination, packet.next_header, packet.payload, packet.hop_limit, packet.pack())
 
 
 Packet: TypeAlias = IPv4 | Datagram6

@@ -39,8 +39,9 @@ from netemu.stack.icmp import IcmpReport
 from netemu.stack.tcp import State, TcpConfig, TcpConnection, reply_to_unknown
 from netemu.stack.tcp.state import HANDSHAKE
 from netemu.user.dns import DNS_PORT
-from netemu.user.fastpath import SegmentWriter, flow_key, segment_of
+from netemu.user.fastpath import SegmentWriter, segment_of
 from netemu.user.flow import Flow
+from netemu.user.plain import Layout, flow_key
 from netemu.user.realm import Realm
 from netemu.user.side import Packet, Quotation
 from netemu.wire.address import Endpoint
@@ -149,10 +150,10 @@ class TcpNat:
             self._realm.counters["tcp-unknown"] += 1
             self._refuse(key, segment, now)
 
-    def receive_fast(self, key: bytes, frame: FrameView, length: int, header: VnetHeader | None, now: int) -> bool:
-        """A frame that `is_plain` (`netemu.user.fastpath`) with this key; False if it is to go the long way."""
-        flow = self._by_octets.get(key)
-        segment = None if flow is None else segment_of(frame, length, header)
+    def receive_fast(self, frame: FrameView, layout: Layout, end: int, header: VnetHeader | None, now: int) -> bool:
+        """A `plain` frame; False if it is to go the long way."""
+        flow = self._by_octets.get(layout.key(frame))
+        segment = None if flow is None else segment_of(frame, layout, end, header)
         if flow is None or segment is None:
             return False
         flow.connection.receive(segment, now)

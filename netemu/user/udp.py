@@ -10,6 +10,9 @@ that stands for the host's loopback.
 
 When the host learns that a datagram went nowhere, the guest gets the ICMP error about that datagram: port unreachable from the
 address the guest had sent to, the others from the gateway. Broadcast and multicast are not carried.
+
+Datagrams come and go in trains (`netemu.user.trains`): those of one flow that are equally long, in one call to the host. What is
+done for a train is what would be done for its datagrams one after the other.
 """
 
 from __future__ import annotations
@@ -22,14 +25,14 @@ from typing import Final, NamedTuple
 from netemu.errors import HostError
 from netemu.net.clock import SECOND
 from netemu.net.port import FrameView
-from netemu.net.sockets import DatagramSocket
-from netemu.user.fastpath import SegmentWriter, datagram_of, flow_key
+from netemu.net.sockets import TrainSocket, train_length
 from netemu.user.flow import Flow
 from netemu.user.idle import IdleTable
+from netemu.user.plain import Layout, flow_key
 from netemu.user.realm import Realm
 from netemu.user.side import Packet, Quotation
+from netemu.user.trains import KeptDatagram, TrainWriter, kept, train_of
 from netemu.wire.address import Endpoint
-from netemu.wire.ipv4 import IPv4
 from netemu.wire.udp import Udp
 from netemu.wire.vnet_hdr import VnetHeader
 
@@ -38,16 +41,17 @@ __all__ = ["MAPPING_TIMEOUT", "UdpNat"]
 MAPPING_TIMEOUT: Final = 300 * SECOND  # RFC 4787 REQ-5: two minutes at least, five recommended
 _MAPPINGS: Final = 1024
 _WAYS: Final = 4096
-_QUOTABLE: Final = 2048  # octets of a datagram that is kept whole until the next one, in case of an error about it
 _REMOTES: Final = 64  # of one mapping: whom it lets in, and whose errors it can report
 
 
 @dataclass(slots=True)
 class _Mapping:
     guest: Endpoint
-    socket: DatagramSocket
+    socket: TrainSocket
     opened: int
-    remotes: dict[Endpoint, Quotation | bytes] = field(default_factory=dict)  # the last datagram to each, the longest idle first
+    remotes: dict[Endpoint, Quotation | KeptDatagram] = field(
+        default_factory=dict
+    )  # the last datagram to each, the longest idle first
     sent: int = 0
     received: int = 0
     datagrams_sent: int = 0
@@ -68,7 +72,7 @@ class _Way(NamedTuple):
 class UdpNat:
     """Carries guests' datagrams to the host and the answers back. Counters: `udp-` and what happened."""
 
-    def __init__(self, realm: Realm, writer: SegmentWriter) -> None:
+    def __init__(self, realm: Realm, writer: TrainWriter) -> None:
         self._realm = realm
         self._writer = writer
         self._ways: dict[bytes, _Way] = {}  # by `flow_key`
@@ -88,10 +92,9 @@ class UdpNat:
             mapping = self._mapping(guest, now)
             _remember(mapping, remote, quotation)
             target = Endpoint(realm.to_host(remote.address), remote.port)
-            if isinstance(packet, IPv4):
-                if len(self._ways) >= _WAYS:
-                    self._ways.clear()  # they come again with the next datagram
-                self._ways[flow_key(guest, remote)] = _Way(mapping, remote, target)
+            if len(self._ways) >= _WAYS:
+                self._ways.clear()  # they come again with the next datagram
+            self._ways[flow_key(guest, remote)] = _Way(mapping, remote, target)
             mapping.socket.send_to(datagram.payload, target, max(packet.ttl - 1, 1))
             mapping.sent += len(datagram.payload)
             mapping.datagrams_sent += 1
@@ -100,25 +103,29 @@ class UdpNat:
             realm.refused(error, guest, remote.address)
             realm.unreachable(quotation, error.errno or 0, now)
 
-    def receive_fast(self, key: bytes, frame: FrameView, length: int, header: VnetHeader | None, now: int) -> bool:
-        """A frame that `is_plain` (`netemu.user.fastpath`) with this key; False if it is to go the long way."""
+    def receive_fast(self, key: bytes, frame: FrameView, layout: Layout, end: int, header: VnetHeader | None, now: int) -> bool:
+        """A `plain` frame with this key, perhaps a train; False if it is to go the long way."""
         way = self._ways.get(key)
-        if way is None or length > _QUOTABLE or self._mappings.get(way.mapping.guest) is not way.mapping:
+        if way is None or self._mappings.get(way.mapping.guest) is not way.mapping:
             return False
-        data = datagram_of(frame, length, header)
-        if data is None:
+        train = train_of(frame, layout, end, header)
+        if train is None:
             return False
-        mapping, octets = way.mapping, bytes(frame[14 : 14 + length])
+        mapping, (payload, size) = way.mapping, train
+        count = train_length(len(payload), size)
+        last = kept(frame, layout, size, header)
         self._mappings.use(mapping.guest, now)
-        _remember(mapping, way.remote, octets)
+        _remember(mapping, way.remote, last)
         try:
-            mapping.socket.send_to(data, way.target, frame[22] - 1)
-            mapping.sent += len(data)
-            mapping.datagrams_sent += 1
+            mapping.socket.send_train(payload, size, way.target, frame[layout.ttl] - 1)
+            mapping.sent += len(payload)
+            mapping.datagrams_sent += count
         except HostError as error:
+            if count > 1:
+                return False
             self._realm.counters["udp-refused"] += 1
             self._realm.refused(error, mapping.guest, way.remote.address)
-            self._realm.unreachable(Quotation.of(IPv4.parse(octets)), error.errno or 0, now)
+            self._realm.unreachable(last.quotation(), error.errno or 0, now)
         return True
 
     def flows(self) -> list[Flow]:
@@ -157,7 +164,9 @@ class UdpNat:
             return mapping
         realm, socket = self._realm, self._open(guest)
         mapping = _Mapping(guest, socket, now)
-        socket.on_datagram = lambda data, source: realm.post(partial(self._answered, mapping, data, source))
+        socket.on_train = lambda payload, size, source: realm.post(
+            partial(self._answered, mapping, payload, size, source), train_length(len(payload), size)
+        )
         socket.on_error = lambda error, destination: realm.post(partial(self._failed, mapping, error, destination))
         evicted = self._mappings.add(guest, mapping, now)
         if evicted is not None:
@@ -165,31 +174,26 @@ class UdpNat:
             evicted.socket.close()
         return mapping
 
-    def _open(self, guest: Endpoint) -> DatagramSocket:
+    def _open(self, guest: Endpoint) -> TrainSocket:
         source = self._realm.source_for(guest.address.version)
         try:
             return self._realm.host.open_datagram(Endpoint(source, guest.port))
         except HostError:  # in use there, or a port for which the host wants a privilege
             return self._realm.host.open_datagram(Endpoint(source, 0))
 
-    def _answered(self, mapping: _Mapping, data: bytes, source: Endpoint, now: int) -> None:
+    def _answered(self, mapping: _Mapping, payload: bytes, size: int, source: Endpoint, now: int) -> None:
+        count = train_length(len(payload), size)
         remote = self._realm.to_guest(source, mapping.guest.address.version)
         if not mapping.admits(remote):
-            self._realm.counters["udp-filtered"] += 1
+            self._realm.counters["udp-filtered"] += count
             return
         if self._mappings.get(mapping.guest) is not mapping:
-            self._realm.counters["udp-late"] += 1  # the mapping ended while this waited
+            self._realm.counters["udp-late"] += count  # the mapping ended while this waited
             return
         self._mappings.use(mapping.guest, now)
-        mapping.received += len(data)
-        mapping.datagrams_received += 1
-        frame = None
-        if mapping.guest.address.version == 4:
-            frame = self._writer.datagram(remote, mapping.guest, data, self._realm.options.mtu, now)
-        if frame is None:
-            self._realm.send_udp(remote, mapping.guest, data, now)
-        else:
-            self._writer.put(frame)
+        mapping.received += len(payload)
+        mapping.datagrams_received += count
+        self._writer.put(remote, mapping.guest, payload, size, now)
 
     def _failed(self, mapping: _Mapping, error: int, destination: Endpoint, now: int) -> None:
         quotation = mapping.remotes.get(self._realm.to_guest(destination, mapping.guest.address.version))
@@ -197,12 +201,10 @@ class UdpNat:
             self._realm.counters["udp-late"] += 1
             return
         self._realm.counters["udp-unreachable"] += 1
-        if isinstance(quotation, bytes):
-            quotation = Quotation.of(IPv4.parse(quotation))
-        self._realm.unreachable(quotation, error, now)
+        self._realm.unreachable(quotation if isinstance(quotation, Quotation) else quotation.quotation(), error, now)
 
 
-def _remember(mapping: _Mapping, remote: Endpoint, quotation: Quotation | bytes) -> None:
+def _remember(mapping: _Mapping, remote: Endpoint, quotation: Quotation | KeptDatagram) -> None:
     """The last datagram to `remote` is this one; of too many remotes the longest idle is forgotten."""
     mapping.remotes.pop(remote, None)
     if len(mapping.remotes) >= _REMOTES:

@@ -259,6 +259,6 @@ def test_a_host_that_talks_too_much_between_two_turns_loses_datagrams() -> None:
         lab.take()
         mapping = next(iter(lab.network._udp._mappings))
         for number in range(2000):
-            mapping.socket.on_datagram(b"%d" % number, Endpoint(SERVER, 9))
+            mapping.socket.on_train(b"%4d" % number, 4, Endpoint(SERVER, 9))
         assert len(lab.take()) == 1024
     assert lab.counters["inbox-full"] == 976
