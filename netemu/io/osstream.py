@@ -6,6 +6,9 @@ therefore an estimate: nothing after the kernel has refused octets, until it say
 send buffer (the kernel counts its overhead into the other half) less what waits in it (SIOCOUTQ), and 131,072 octets at least.
 The kernel is asked for it again when half of what it had said is used up.
 
+Urgent data stays in line (SO_OOBINLINE, as RFC 6093 6 asks); where it ends is marked both ways. For what comes, EPOLLPRI says that
+there is a mark, and SIOCINQ how far ahead it is: without SO_OOBINLINE that count ends there (tcp(7)).
+
 Errors come from SO_ERROR or from the call that met them. A reset that Linux reports as EPIPE, because the peer had finished before,
 is ECONNRESET here. Octets the peer sent before a reset can be read while the buffer has room for them.
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import select
 import socket
 import struct
 import termios
@@ -28,7 +32,9 @@ from netemu.net.loop import Loop
 from netemu.net.sockets import StreamSocket
 from netemu.wire.address import Endpoint
 
-__all__ = ["NO_ENDPOINT", "OsListener", "OsStream", "socket_endpoint"]
+__all__ = ["NO_ENDPOINT", "URGENT", "OsListener", "OsStream", "socket_endpoint"]
+
+URGENT = select.EPOLLPRI
 
 _CAPACITY = 262_144  # octets that wait to be read
 _READ = 65_536  # octets asked of one recv
@@ -64,6 +70,7 @@ class OsStream(BufferedStream):
         self._watched: int | None = None
         self._room = self._room_measured = 0
         if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         watcher.expect()
 
@@ -93,9 +100,9 @@ class OsStream(BufferedStream):
             waiting = struct.unpack("i", fcntl.ioctl(self._socket, termios.TIOCOUTQ, bytes(4)))[0]
         return waiting
 
-    def _send(self, data: bytes | memoryview) -> int:
+    def _send(self, data: bytes | memoryview, flags: int = 0) -> int:
         try:
-            count = self._socket.send(data, socket.MSG_NOSIGNAL)
+            count = self._socket.send(data, socket.MSG_NOSIGNAL | flags)
         except BlockingIOError:
             count = 0
         except OSError as error:
@@ -108,6 +115,25 @@ class OsStream(BufferedStream):
             self._room = 0
             self._watch()
         return count
+
+    def _send_urgent(self, data: bytes | memoryview) -> int:
+        """The kernel puts its mark behind what one call sent, however little that was: so the last octet goes by itself."""
+        if self._socket.family == socket.AF_UNIX:
+            return self._send(data)
+        last = len(data) - 1
+        count = self._send(memoryview(data)[:last]) if last else 0
+        return count if count < last or self.error else count + self._send(memoryview(data)[last:], socket.MSG_OOB)
+
+    def _unread(self) -> int:
+        """Octets that wait in the kernel (SIOCINQ)."""
+        waiting: int = struct.unpack("i", fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4)))[0]
+        return waiting
+
+    def _find_mark(self) -> None:
+        """The kernel has an octet before which urgent data ends with it."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 0)
+        self.urgent = len(self._received) + self._unread() + 1
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
 
     def _send_fin(self) -> None:
         self._blocked = False
@@ -145,6 +171,8 @@ class OsStream(BufferedStream):
             if self.eof:  # nothing was watched for but errors
                 self._lose(self._take_error() or errno.ECONNRESET)
                 return
+            if events & URGENT:
+                self._find_mark()
             self._receive()
         self._watch()
 
@@ -183,7 +211,7 @@ class OsStream(BufferedStream):
         if not self.connected:
             return WRITABLE
         full = len(self._received) >= _CAPACITY
-        events = (0 if self.eof or full else READABLE) | (WRITABLE if self._blocked else 0)
+        events = (0 if self.eof or full else READABLE | URGENT) | (WRITABLE if self._blocked else 0)
         if not events and (self._finished or not self.eof):
             return None
         return events

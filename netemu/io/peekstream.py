@@ -10,15 +10,12 @@ Readiness is edge-triggered, for what waits stays readable: each arrival is an e
 from __future__ import annotations
 
 import errno
-import fcntl
 import select
 import socket
-import struct
-import termios
 from collections.abc import Callable
 from functools import cache
 
-from netemu.io.osstream import OsStream
+from netemu.io.osstream import URGENT, OsStream
 from netemu.io.stream import Closeable
 from netemu.io.watcher import ERROR, HANGUP, READABLE, WRITABLE, FdWatcher
 from netemu.net.loop import Loop
@@ -27,7 +24,7 @@ from netemu.wire.address import Endpoint
 __all__ = ["PeekStream", "kernel_peeks"]
 
 _SO_PEEK_OFF = 42  # asm-generic/socket.h
-_EVENTS = READABLE | select.EPOLLRDHUP | select.EPOLLET
+_EVENTS = READABLE | URGENT | select.EPOLLRDHUP | select.EPOLLET
 _ANYTHING_READ = READABLE | select.EPOLLRDHUP | ERROR | HANGUP
 _NOWHERE = memoryview(bytearray(1 << 20))  # MSG_TRUNC wants memory and leaves it alone
 
@@ -108,8 +105,10 @@ class PeekStream(OsStream):
 
     def _look(self, events: int) -> None:
         """See what there is now, and whether it is all."""
-        waiting: int = struct.unpack("i", fcntl.ioctl(self._socket, termios.FIONREAD, bytes(4)))[0]
+        waiting = self._unread()
         ended = bool(events & (select.EPOLLRDHUP | HANGUP))
+        if events & URGENT:
+            self._find_mark()
         if waiting != self._waiting or ended != self.eof:
             self._waiting = waiting
             self.eof = self.eof or ended

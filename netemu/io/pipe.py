@@ -51,6 +51,12 @@ class PipeStream(BufferedStream):
             peer._tell()
         return count
 
+    def _send_urgent(self, data: bytes | memoryview) -> int:
+        peer, count = self._peer, self._send(data)
+        if peer is not None and count == len(data):
+            peer.urgent = len(peer._received)
+        return count
+
     def _send_fin(self) -> None:
         if self._peer is not None:
             self._peer.eof = True

@@ -41,6 +41,7 @@ class BufferedStream(ABC):
         self.connected = False
         self.error = 0
         self.eof = False
+        self.urgent = 0
         self.closed = False
         self._loop = loop
         self._received = bytearray()
@@ -63,15 +64,23 @@ class BufferedStream(ABC):
             raise LocalError(f"{self!r}: {count} octets cannot be discarded, {self.available()} are available")
         if count:
             self._consume(count)
+            if self.urgent:
+                self.urgent = max(self.urgent - count, 0)
             self._made_room()
 
     def _consume(self, count: int) -> None:
         del self._received[:count]
 
     def offer(self, data: bytes | memoryview) -> int:
+        return self._send(data) if self._sends(data) else 0
+
+    def offer_urgent(self, data: bytes | memoryview) -> int:
+        return self._send_urgent(data) if self._sends(data) else 0
+
+    def _sends(self, data: bytes | memoryview) -> bool:
         if self._finished and not self.error:
             raise LocalError(f"{self!r}: {len(data)} octets were offered after finish; offer everything first")
-        return self._send(data) if self.connected and not self.error else 0
+        return self.connected and not self.error
 
     def finish(self) -> None:
         if not (self._finished or self.error):
@@ -103,6 +112,10 @@ class BufferedStream(ABC):
     @abstractmethod
     def _send(self, data: bytes | memoryview) -> int:
         """Take what there is room for; called on a connected stream without an error only."""
+
+    def _send_urgent(self, data: bytes | memoryview) -> int:
+        """As `_send`, with the urgent mark behind the last octet; in line where there is no such mark."""
+        return self._send(data)
 
     @abstractmethod
     def _send_fin(self) -> None:

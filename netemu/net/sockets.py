@@ -89,9 +89,18 @@ class StreamSocket(Protocol):
         """Consume `count` of the available octets."""
         ...
 
+    @property
+    def urgent(self) -> int:
+        """How many octets, from the next one on, are urgent: up to where the peer's urgent pointer points (RFC 9293 3.8.5)."""
+        ...
+
     def room(self) -> int: ...
     def offer(self, data: bytes | memoryview) -> int:
         """Take as much of `data` as there is room for; the octets taken."""
+        ...
+
+    def offer_urgent(self, data: bytes | memoryview) -> int:
+        """As `offer`; urgent data ends with the last octet of `data`. What was not taken is to be offered in this way again."""
         ...
 
     def undelivered(self) -> int:
@@ -214,11 +223,18 @@ class Stream(_Held[StreamSocket]):
 
     def send(self, data: bytes, timeout: float = DEFAULT_TIMEOUT) -> None:
         """Send all of `data`; returns when the last octet was taken. A reset connection is a `HostError`."""
+        self._send(self.socket.offer, data, timeout)
+
+    def send_urgent(self, data: bytes, timeout: float = DEFAULT_TIMEOUT) -> None:
+        """As `send`; urgent data ends with the last octet (MSG_OOB of send(2)). In line where a transport has no such mark."""
+        self._send(self.socket.offer_urgent, data, timeout)
+
+    def _send(self, offer: Callable[[memoryview], int], data: bytes, timeout: float) -> None:
         view = memoryview(data)
         with self._loop:
             while view:
                 self._check("send")
-                view = view[self.socket.offer(view) :]
+                view = view[offer(view) :]
                 if view:
                     _wait(self._loop, lambda: self.socket.room() > 0 or self.socket.error != 0, timeout, f"send on {self!r}")
 

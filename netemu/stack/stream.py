@@ -24,6 +24,7 @@ class _Inbox:
     def __init__(self) -> None:
         self.ring = SendBuffer()
         self.received = 0
+        self.urgent_to = 0
         self.abandoned = False
         self.lost = 0
 
@@ -36,6 +37,12 @@ class _Inbox:
             return len(data)
         taken = self.ring.write(data)
         self.received += taken
+        return taken
+
+    def offer_urgent(self, data: bytes | memoryview) -> int:
+        taken = self.offer(data)
+        if taken == len(data):
+            self.urgent_to = self.received
         return taken
 
     def finish(self) -> None:
@@ -74,6 +81,7 @@ class TcpSocket:
         self._finished = False
         self._read = False
         self._written = 0
+        self._urgent_to = 0
         self._seen = (False, False, False, 0, 0)
 
     def __repr__(self) -> str:
@@ -110,6 +118,11 @@ class TcpSocket:
         self._read = True
         self._touch(self)
 
+    @property
+    def urgent(self) -> int:
+        read = self._inbox.received - self._inbox.ring.available()
+        return max(self._inbox.urgent_to - read, 0)
+
     def room(self) -> int:
         return 0 if self._ended else self._outbox.room
 
@@ -120,6 +133,12 @@ class TcpSocket:
         taken = self._outbox.write(data)
         self._written += taken
         self._touch(self)
+        return taken
+
+    def offer_urgent(self, data: bytes | memoryview) -> int:
+        taken = self.offer(data)
+        if taken == len(data):
+            self._urgent_to = self._written
         return taken
 
     def undelivered(self) -> int:
@@ -153,6 +172,9 @@ class TcpSocket:
     def serve(self, now: int) -> None:
         """Tell the connection what the application did since the last run."""
         connection = self.connection
+        delivered = self._written - self._outbox.available()
+        if self._urgent_to > delivered:
+            connection.urge(self._urgent_to - delivered)
         if self._read:
             self._read = False
             connection.sink_ready(now)

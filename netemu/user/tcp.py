@@ -2,7 +2,7 @@
 
 A flow is a `TcpConnection` to the guest and a stream of the host's. The stream is the connection's source and sink: what the host
 has not taken is not acknowledged to the guest, and what the guest has not acknowledged stays in the host's socket. So back
-pressure, half-closes and resets pass through in both directions without a buffer between.
+pressure, half-closes, resets and the end of urgent data pass through in both directions without a buffer between.
 
 Outwards, a guest's SYN opens the host's stream first, and the SYN-ACK is sent when that is connected. If it fails the guest learns
 what it would have learnt on a real network:
@@ -47,7 +47,7 @@ from netemu.user.side import Packet, Quotation
 from netemu.wire.address import Endpoint
 from netemu.wire.ipv4 import IPv4, Protocol
 from netemu.wire.ipv6 import IPv6
-from netemu.wire.tcp import ACK, RST, SYN, Tcp
+from netemu.wire.tcp import ACK, RST, SYN, URG, Tcp
 from netemu.wire.tcp import MINIMUM_HEADER_LENGTH as TCP_HEADER_LENGTH
 from netemu.wire.vnet_hdr import VnetHeader
 
@@ -86,6 +86,11 @@ class _Stream:
 
     def offer(self, data: bytes | memoryview) -> int:
         taken = self._stream.offer(data)
+        self.sent += taken
+        return taken
+
+    def offer_urgent(self, data: bytes | memoryview) -> int:
+        taken = self._stream.offer_urgent(data)
         self.sent += taken
         return taken
 
@@ -316,11 +321,15 @@ class TcpNat:
                 self._realm.counters["tcp-host-reset"] += 1
                 connection.abort(now)
             connection.sink_ready(now)
+            if stream.urgent:
+                connection.urge(stream.urgent)
         guest, remote = flow.key
         short = guest.address.version == 4
         for segment in connection.emit(now):
             frame = (
-                self._writer.write(remote, guest, segment, connection.send_mss, now) if short and not segment.flags & SYN else None
+                self._writer.write(remote, guest, segment, connection.send_mss, now)
+                if short and not segment.flags & (SYN | URG)
+                else None
             )
             if frame is None:
                 self._send(flow.key, segment, now)

@@ -6,7 +6,7 @@ from mutants_dhcp import DHCP_CLIENT, DHCP_SERVER
 from mutants_ip import ARP, FRAGMENTS, ICMP, IPV4, UDP
 from mutants_ipv6 import DHCP6_SERVER, DISCOVERY6, IPV6
 from mutants_services import FORWARDS, NAMES, OPTIONS, PING
-from mutants_tcp import TCP_CLOSE, TCP_DATA, TCP_HANDSHAKE
+from mutants_tcp import TCP_CLOSE, TCP_DATA, TCP_HANDSHAKE, TCP_URGENT
 from mutants_tftp import TFTP
 from mutants_wire import WIRE_ARP
 
@@ -18,6 +18,7 @@ USER_NETWORK = (
     *UDP,
     *TCP_HANDSHAKE,
     *TCP_DATA,
+    *TCP_URGENT,
     *TCP_CLOSE,
     *DHCP_SERVER,
     *DHCP_CLIENT,

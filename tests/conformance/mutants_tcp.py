@@ -31,7 +31,7 @@ from netemu.stack.tcp.congestion import CongestionControl
 from netemu.stack.tcp.sender import Sender
 from netemu.wire.ether import Ethernet
 from netemu.wire.ipv4 import IPv4
-from netemu.wire.tcp import ACK, FIN, RST, SYN, Tcp, TcpOptions
+from netemu.wire.tcp import ACK, FIN, RST, SYN, URG, Tcp, TcpOptions
 from pytest_netemu.packet import Packet
 
 
@@ -170,6 +170,19 @@ TCP_DATA = (
     Mutant("tcp_bursts", ("rfc5681/3/01",), patch=all_at_once),
     Mutant("tcp_no_fast_retransmit", ("rfc5681/3.2/01",), patch=lambda m: m.setattr(Sender, "_duplicate", lambda self: None)),
     Mutant("tcp_no_half_close", ("rfc5382/4.2/01",), into=change(Tcp, lambda s: bool(s.flags & FIN), flags=RST | ACK)),
+)
+
+TCP_URGENT = (
+    Mutant("tcp_no_urgent_data", ("rfc9293/3.8.5/01",), into=change(Tcp, flags=lambda s: s.flags & ~URG)),
+    Mutant("tcp_little_is_urgent", ("rfc9293/3.8.5/02",), into=change(Tcp, urgent_pointer=lambda s: min(s.urgent_pointer, 1000))),
+    Mutant(
+        "tcp_points_at_the_urgent", ("rfc9293/3.8.5/03",), out=change(Tcp, urgent_pointer=lambda s: max(s.urgent_pointer - 1, 0))
+    ),
+    Mutant(
+        "tcp_urgent_out_of_band",
+        ("rfc9293/2.2/01",),
+        out=change(Tcp, payload=lambda s: s.payload.replace(b"Zc", b"cd") if s.flags & URG else s.payload),
+    ),
 )
 
 TCP_CLOSE = (

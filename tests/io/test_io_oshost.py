@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import resource
+import select
 import socket
 import struct
 from ipaddress import IPv4Address
@@ -145,6 +146,36 @@ def test_abort_resets_the_other_side(pair, loop, finished):
     assert client.socket.error == errno.ECONNRESET
     assert refused(lambda: client.send(b"?")) == errno.ECONNRESET
     assert refused(server.recv) == errno.ECONNABORTED
+
+
+def test_urgent_data_is_in_line_and_its_end_is_marked(pair, loop):
+    client, server = pair
+    client.send(b"ab")
+    client.send_urgent(b"urgent")
+    client.send(b"and on")
+    until(loop, lambda: server.socket.available() == 14 and server.socket.urgent)
+    assert server.socket.urgent == 8
+    assert server.recv_exactly(5) == b"aburg"
+    assert server.socket.urgent == 3
+    assert server.recv_exactly(9) == b"entand on"
+    assert server.socket.urgent == 0
+
+
+def test_a_later_mark_takes_the_place_of_an_earlier_one(pair, loop):
+    client, server = pair
+    client.send_urgent(b"one")
+    until(loop, lambda: server.socket.urgent == 3)
+    client.send_urgent(b"two")
+    until(loop, lambda: server.socket.urgent == 6)
+    assert server.recv_exactly(6) == b"onetwo"
+
+
+def test_a_program_that_reads_out_of_band_gets_the_last_octet(loop, host):
+    with host.tcp_listen(LOOPBACK) as listener, socket.create_connection((LOOPBACK, listener.port)) as program:
+        listener.accept().send_urgent(b"abc")
+        assert program.recv(10) == b"ab"
+        assert select.select([], [], [program], 20)[2]  # exceptional: out-of-band data has come
+        assert program.recv(1, socket.MSG_OOB) == b"c"
 
 
 def test_close_with_unread_octets_resets(pair, loop):

@@ -14,7 +14,7 @@ from netemu.wire.address import Endpoint
 from netemu.wire.arp import ArpOperation
 from netemu.wire.icmpv4 import Icmpv4
 from netemu.wire.ipv4 import IPv4, Protocol
-from netemu.wire.tcp import ACK, FIN, PSH, RST, SYN, Tcp, TcpOptions
+from netemu.wire.tcp import ACK, FIN, PSH, RST, SYN, URG, Tcp, TcpOptions
 
 FAR = IPv4Address("203.0.113.9")
 ISS = 1000
@@ -136,6 +136,32 @@ def test_half_close_by_the_server() -> None:
     assert talk.lab.network.flows()[0].state == "TIME-WAIT"
     talk.lab.run(60)
     assert talk.lab.network.flows() == ()
+
+
+def test_a_guests_urgent_data_is_marked_where_it_ends() -> None:
+    """The pointer is ahead of the data; it points behind the third octet of the second segment."""
+    lab = Lab()
+    flow = Conversation(lab)
+    lab.tcp(SERVER, Tcp(4000, 80, flow.sent, flow.peer, ACK | URG, 65_535, b"abc", 6))
+    flow.sent += 3
+    assert flow.server.recv() == b"abc"
+    flow.say(payload=b"def and on")
+    assert flow.server.socket.urgent == 3
+    assert flow.server.recv() == b"def and on"
+    assert flow.server.socket.urgent == 0
+
+
+def test_a_servers_urgent_data_is_pointed_at_until_it_is_acknowledged() -> None:
+    lab = Lab()
+    flow = Conversation(lab)
+    flow.server.send_urgent(b"x" * 2000)
+    flow.server.send(b"y" * 1000)
+    begin = flow.peer
+    segments = flow.hear()
+    assert b"".join(segment.payload for segment in segments) == b"x" * 2000 + b"y" * 1000
+    assert [segment.urgent_pointer for segment in segments] == [max(begin + 2000 - segment.sequence, 0) for segment in segments]
+    assert [bool(segment.flags & URG) for segment in segments] == [segment.sequence < begin + 2000 for segment in segments]
+    assert len({segment.flags & URG for segment in segments}) == 2
 
 
 def test_a_guests_reset_is_a_reset() -> None:

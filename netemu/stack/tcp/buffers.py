@@ -47,6 +47,10 @@ class Sink(Protocol):
         """Take some or all of these octets, copying them; returns how many. The rest is offered again later."""
         ...
 
+    def offer_urgent(self, data: bytes | memoryview) -> int:
+        """As `offer`; the peer's urgent data ends with the last of these octets (RFC 9293 3.8.5)."""
+        ...
+
     def finish(self) -> None:
         """The peer's FIN arrived: nothing follows."""
         ...
@@ -146,6 +150,10 @@ class ReceiveBuffer:
         return self._ring.capacity - self._ring.length
 
     def offer(self, data: bytes | memoryview) -> int:
+        return self._ring.append(data)
+
+    def offer_urgent(self, data: bytes | memoryview) -> int:
+        """As `offer`: the data is in line, and the connection tells where it is urgent (`TcpConnection.urgent`)."""
         return self._ring.append(data)
 
     def finish(self) -> None:

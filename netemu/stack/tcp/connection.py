@@ -31,8 +31,8 @@ Deviations: a pure ACK or a FIN on the window's right edge is acceptable (`Recei
 gets a challenge ACK after a passive open, too, as RFC 5961 has it for the later states.
 
 Not done: LISTEN (a stack keeps its listeners and makes a connection from each SYN), choosing initial sequence numbers
-(RFC 6528: the caller's), IP options, security compartments, ECN, TCP Fast Open, path MTU discovery, sending urgent
-data, the advice to IP at R1.
+(RFC 6528: the caller's), IP options, security compartments, ECN, TCP Fast Open, path MTU discovery, the
+advice to IP at R1.
 
 Counters
 --------
@@ -57,10 +57,11 @@ from netemu.stack.tcp.state import HANDSHAKE, RECEIVES, RESET_IS_NO_ERROR, SENDS
 from netemu.stack.tcp.tcb import Tcb
 from netemu.stack.tcp.unknown import reply_to_unknown
 from netemu.wire.address import Endpoint
-from netemu.wire.tcp import ACK, FIN, PSH, RST, SYN, Tcp
+from netemu.wire.tcp import ACK, FIN, PSH, RST, SYN, URG, Tcp
 
 __all__ = ["TcpConnection"]
 
+_POINTER_MAXIMUM: Final = 0xFFFF  # an urgent pointer that is farther ahead comes nearer with each segment
 _AFTER_FIN_SENT: Final = {State.ESTABLISHED: State.FIN_WAIT_1, State.CLOSE_WAIT: State.LAST_ACK}
 
 
@@ -187,6 +188,10 @@ class TcpConnection:
     def source_ready(self, now: int) -> None:
         """The source has more, or has ended. `transmit` asks the source itself, so this is only the usual signal."""
 
+    def urge(self, count: int) -> None:
+        """SEND with the URGENT flag: the first `count` octets that the source has are urgent (RFC 9293 3.8.5)."""
+        self._tcb.sender.urge(count)
+
     def sink_ready(self, now: int) -> None:
         """The sink has more room than when it was last asked: what it refused is offered, the window may be updated."""
         if self.state in RECEIVES:
@@ -294,7 +299,11 @@ class TcpConnection:
         options, reserve = tcb.options(now)
         while chunk := tcb.sender.next_chunk(now, reserve):
             flags = ACK | (PSH if chunk.push and chunk.payload else 0) | (FIN if chunk.fin else 0)
-            yield tcb.segment(chunk.sequence, flags, now, chunk.payload, options)
+            ahead = tcb.sender.urgent - chunk.sequence
+            if ahead > 0:
+                yield tcb.segment(chunk.sequence, flags | URG, now, chunk.payload, options, min(ahead, _POINTER_MAXIMUM))
+            else:
+                yield tcb.segment(chunk.sequence, flags, now, chunk.payload, options)
         if tcb.sender.fin_sent and self.state in _AFTER_FIN_SENT:
             tcb.state = _AFTER_FIN_SENT[self.state]
         tcb.sender.set_timers(now)

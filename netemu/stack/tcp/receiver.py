@@ -142,7 +142,7 @@ class Receiver:
             self.deliver()
             self.ack_now = True
             return False
-        taken = self._sink.offer(view)
+        taken = self._offer(view)
         self.nxt += taken
         if taken < len(view):
             self._counters["sink_refusals"] += 1
@@ -155,6 +155,14 @@ class Receiver:
             self.ack_at = now + self._delayed_ack_ns
         return False
 
+    def _offer(self, view: memoryview) -> int:
+        """Give the sink what comes next, and tell it where urgent data ends."""
+        ahead = 0 if self.urgent is None else self.irs + 1 + self.urgent - self.nxt
+        if not 0 < ahead <= len(view):
+            return self._sink.offer(view)
+        taken = self._sink.offer_urgent(view[:ahead])
+        return taken + self._sink.offer(view[ahead:]) if taken == ahead < len(view) else taken
+
     def finish_at(self, sequence: int) -> None:
         """A FIN with this number arrived; the first one stands."""
         if self.fin is None and self.nxt <= sequence <= self.edge:
@@ -165,7 +173,7 @@ class Receiver:
         before = self.nxt
         while self._reassembly:
             view = self._reassembly.front(self.nxt, self.fin)
-            taken = self._sink.offer(view) if view else 0
+            taken = self._offer(view) if view else 0
             if not taken:
                 break
             self.nxt += taken

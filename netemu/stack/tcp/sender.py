@@ -9,7 +9,7 @@ Two timers, never both at once: the retransmission timer while something is outs
 while nothing is and the peer's window keeps everything back (RFC 9293 3.8.6.1). A probe is one octet; it does not move
 SND.NXT, only `max`, the highest number ever sent. A FIN needs no probe: it is sent and retransmitted.
 
-Not done: PLPMTUD (RFC 8899), ECN (RFC 3168), pacing, sending urgent data (RFC 6093 advises against it).
+Not done: PLPMTUD (RFC 8899), ECN (RFC 3168), pacing.
 """
 
 from __future__ import annotations
@@ -87,6 +87,7 @@ class Sender:
         "shift",
         "smss",
         "una",
+        "urgent",
         "wnd",
     )
 
@@ -117,6 +118,8 @@ class Sender:
         self.iss = initial_sequence
         self.una = initial_sequence
         self.nxt = initial_sequence
+        self.urgent = initial_sequence
+        """SND.UP: behind the last urgent octet (RFC 9293 3.3.1)."""
         self.max = initial_sequence
         self.wnd = 0
         self.max_wnd = 0
@@ -189,6 +192,10 @@ class Sender:
         """Nothing follows what the source has now."""
         if self._fin is None:
             self._fin = self._data + self._source.available()
+
+    def urge(self, count: int) -> None:
+        """The first `count` octets that the source has are urgent."""
+        self.urgent = max(self.urgent, self._data + count)
 
     def next_chunk(self, now: int, reserve: int) -> Chunk | None:
         """The octets to send next, accounted as sent; `reserve` octets of each frame are taken by a SACK option."""
@@ -303,7 +310,8 @@ class Sender:
 
     def _whole_segments(self, octets: int, mss: int) -> int:
         """As many octets as one emitted segment may have, in units of what a frame holds."""
-        return max(min(octets, self._limit) // mss * mss, mss)
+        limit = mss if self.urgent > self.una else self._limit  # segmentation by others would copy the urgent pointer
+        return max(min(octets, limit) // mss * mss, mss)
 
     # What is acknowledged
 

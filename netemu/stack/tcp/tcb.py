@@ -105,7 +105,13 @@ class Tcb:
         )
 
     def segment(
-        self, sequence: int, flags: int, now: int, payload: bytes | memoryview = b"", options: TcpOptions | None = None
+        self,
+        sequence: int,
+        flags: int,
+        now: int,
+        payload: bytes | memoryview = b"",
+        options: TcpOptions | None = None,
+        urgent_pointer: int = 0,
     ) -> Tcp:
         """Any other segment: it carries the acknowledgment and the window. `sequence` is a whole number."""
         return Tcp(
@@ -116,7 +122,7 @@ class Tcb:
             flags,
             self.receiver.window(),
             cast("bytes", payload),  # a view serves wherever octets are only read
-            0,
+            urgent_pointer,
             self.options(now)[0] if options is None else options,
         )
 

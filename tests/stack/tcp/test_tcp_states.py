@@ -361,6 +361,15 @@ class TestAborting:
         assert reply_to_unknown(script.segment(RST | ACK, 10, 77)) is None
 
 
+def test_urgent_data_is_sent_with_its_end():
+    script = Script(PLAIN).established()
+    script.host.source.write(b"urgent")
+    script.connection.urge(6)
+    script.host.source.write(b"!")
+    (segment,) = script.connection.transmit(script.now)
+    assert (segment.flags & URG, segment.urgent_pointer, segment.payload) == (URG, 6, b"urgent!")
+
+
 def test_urgent_data_is_in_line_and_its_end_known():
     script = Script(PLAIN).established()
     assert script.connection.urgent is None
