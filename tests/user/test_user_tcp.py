@@ -146,6 +146,7 @@ def test_a_guests_urgent_data_is_marked_where_it_ends() -> None:
     flow.sent += 3
     assert flow.server.recv() == b"abc"
     flow.say(payload=b"def and on")
+    flow.hear()
     assert flow.server.socket.urgent == 3
     assert flow.server.recv() == b"def and on"
     assert flow.server.socket.urgent == 0
