@@ -17,6 +17,7 @@ PACKAGES = {
     "passt": "/usr/bin/pasta",  # and with it
     "samba": "/usr/sbin/smbd",  # what smb= starts
     "smbclient": "/usr/bin/smbclient",  # and who judges it
+    "qemu-system-x86": "/usr/bin/qemu-system-x86_64",  # says which options it takes
     "mmdebstrap": "/usr/bin/mmdebstrap",  # unpacks the peers of another release
     "iproute2": "/sbin/ip",  # what a guest's shell has
     # clients that judge the user network

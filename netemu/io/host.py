@@ -74,8 +74,8 @@ class Host(ABC):
         """A UDP socket, unconnected, of the family of `local` (None: IPv4) and of no other; port 0 lets the host choose."""
 
     @abstractmethod
-    def open_ping(self, family: Family = 4) -> PingSocket:
-        """A ping socket; `HostError` EACCES where ping_group_range grants it to nobody here."""
+    def open_ping(self, family: Family = 4, source: IPAddress | None = None) -> PingSocket:
+        """A ping socket that speaks from `source`; `HostError` EACCES where ping_group_range grants it to nobody here."""
 
     @abstractmethod
     def nameservers(self) -> list[Endpoint]:

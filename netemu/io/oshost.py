@@ -31,7 +31,7 @@ from netemu.io.stream import Closeable
 from netemu.io.watcher import FdWatcher
 from netemu.net.loop import Loop
 from netemu.net.sockets import Address, endpoint
-from netemu.wire.address import Endpoint, Family
+from netemu.wire.address import Endpoint, Family, IPAddress
 from netemu.wire.fields import ANY_IPV4
 
 __all__ = ["NetnsHost", "OsHost"]
@@ -95,8 +95,10 @@ class OsHost(ServiceHost):
         self._bind(sock, bound)
         return self._keep(OsDatagram(self._watcher, sock, self._forget, self._messages))
 
-    def open_ping(self, family: Family = 4) -> OsPing:
+    def open_ping(self, family: Family = 4, source: IPAddress | None = None) -> OsPing:
         sock = self._socket(family, socket.SOCK_DGRAM, _PING_PROTOCOLS[family])
+        if source is not None:
+            self._bind(sock, Endpoint(source, 0))
         return self._keep(OsPing(self._watcher, sock, self._forget))
 
     def open_command(self, command: str) -> OsStream:

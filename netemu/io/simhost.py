@@ -140,7 +140,9 @@ class SimHost(ServiceHost):
         self.udp_ports.hold(datagram.local, datagram)
         return datagram
 
-    def open_ping(self, family: Family = 4) -> SimPing:
+    def open_ping(self, family: Family = 4, source: IPAddress | None = None) -> SimPing:
+        if source is not None:
+            self._require_address(Endpoint(source, 0))
         low, high = self.ping_group_range
         if not any(low <= group <= high for group in self.groups):
             raise HostError(errno.EACCES, f"open a ping socket (groups {self.groups}, ping_group_range {low} {high})")

@@ -156,8 +156,8 @@ class LibslirpBackend:
     def add_hostfwd(self, rule: str) -> Forward:
         """Forward a host port: QEMU's grammar, with 127.0.0.1 for no host address."""
         asked = parse_forward(rule, {4: Place(self.net, self.dhcpstart)})
-        if asked.path is not None:
-            raise LocalError(f"hostfwd={rule}: libslirp is given no UNIX sockets here; give a TCP or UDP port")
+        if asked.path is not None or asked.count > 1:
+            raise LocalError(f"hostfwd={rule}: libslirp is given no UNIX sockets and no ranges here; give a TCP or UDP port")
         with self._loop:
             port = self._ask(ADD_FORWARD, _rule(asked))
         if port <= 0:

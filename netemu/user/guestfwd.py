@@ -1,21 +1,19 @@
 """Guests find servers in their network that are not there: guestfwd (`netemu.user.guest_forward` has the grammar).
 
-The network answers ARP for the server's address, takes guests' connections to its port, and joins each to a stream of the host's,
-or to a Python callable, which gets the other end as a `StreamSocket`. A restricted network keeps its servers, which is what they
-are for there.
+The network answers ARP and neighbour solicitations for the server's address, takes guests' connections to its port, and joins each
+to a stream of the host's, or to a Python callable, which gets the other end as a `StreamSocket`. A restricted network keeps its
+servers, which is what they are for there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from ipaddress import IPv4Address
 
 from netemu.errors import LocalError
 from netemu.io.pipe import PipeStream
 from netemu.net.sockets import StreamSocket
 from netemu.user.guest_forward import GuestForward, parse_guestfwd, tcp_target
-from netemu.user.lan import Lan
 from netemu.user.realm import Realm
 from netemu.user.tcp import TcpNat
 from netemu.wire.address import Endpoint
@@ -24,12 +22,11 @@ __all__ = ["GuestForwards"]
 
 
 class GuestForwards:
-    """The servers of one network. They are served by `tcp`, and `lan` answers ARP for them."""
+    """The servers of one network. They are served by `tcp`."""
 
-    def __init__(self, realm: Realm, tcp: TcpNat, lan: Lan) -> None:
+    def __init__(self, realm: Realm, tcp: TcpNat) -> None:
         self._realm = realm
         self._tcp = tcp
-        self._lan = lan
         self._forwards: list[GuestForward] = []
 
     @property
@@ -38,12 +35,12 @@ class GuestForwards:
 
     def add(self, rule: str) -> GuestForward:
         """Begin to serve; raises `LocalError` for a rule that is none, or a server that is there already."""
-        forward = parse_guestfwd(rule, self._realm.options.net)
+        forward = self._parse(rule)
         return self._add(forward, self._opener(rule, forward))
 
     def serve(self, rule: str, handler: Callable[[StreamSocket], None]) -> GuestForward:
         """Begin to give each connection to `[tcp]:[server]:port` to `handler`, which must not block; raises `LocalError`."""
-        forward = parse_guestfwd(rule, self._realm.options.net, callable_target=True)
+        forward = self._parse(rule, callable_target=True)
         return self._add(forward, partial(self._hand_over, forward.server, handler))
 
     def remove(self, forward: GuestForward) -> None:
@@ -54,14 +51,21 @@ class GuestForwards:
         self._forwards.remove(forward)
         del self._tcp.servers[forward.server]
 
+    def _parse(self, rule: str, *, callable_target: bool = False) -> GuestForward:
+        options = self._realm.options
+        return parse_guestfwd(rule, options.net, options.ipv6_net, callable_target=callable_target)
+
     def _add(self, forward: GuestForward, opener: Callable[[], StreamSocket]) -> GuestForward:
         options, server = self._realm.options, forward.server
-        if server.address in (options.host, options.dns, options.dhcpstart):
+        taken = (options.host, options.dns, options.dhcpstart, options.ipv6_host, options.ipv6_dns)
+        if server.address.version not in options.places:
+            raise LocalError(f"guestfwd {forward}: the network does not speak the family of {server.address}")
+        if server.address in taken:
             raise LocalError(f"guestfwd {forward}: {server.address} has another use in this network, so give another address")
         if server in self._tcp.servers:
             raise LocalError(f"guestfwd {forward}: {server} is served already, so give another address or port")
         self._tcp.servers[server] = opener
-        self._lan.add_own(IPv4Address(int(server.address)))
+        self._realm.side(server.address).add_own(server.address)
         self._forwards.append(forward)
         return forward
 

@@ -3,17 +3,17 @@
 TCP: each connection that the host accepts becomes a connection to the guest (`netemu.user.tcp`). The host has accepted by then,
 so a guest that refuses, or is not there, is seen by the host's peer as a reset.
 
-UDP: each peer of the forwarded port is seen by the guest as an endpoint of its own: its real one, or a port of the gateway if
-it came over loopback. What the guest sends back to that endpoint goes to that peer. A peer is forgotten after 300 s of silence,
-or when 256 others spoke since.
+UDP: each peer of the forwarded port is seen by the guest as an endpoint of its own (`netemu.user.visitors` says which). What the
+guest sends back to that endpoint goes to that peer. A peer is forgotten after 300 s of silence, or when 256 others spoke since.
 
-Forwards come and go while the network runs. Removing one closes its listener; TCP connections that came through it go on. A
-restricted network keeps its forwards, which is what they are for there.
+Forwards come and go while the network runs. A range of ports is one forward: the host gives all of its ports or none. Removing a
+forward closes its listeners; TCP connections that came through it go on. A restricted network keeps its forwards, which is what
+they are for there.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -67,48 +67,61 @@ class HostForwards:
         self._realm = realm
         self._tcp = tcp
         self._writer = writer
-        self._sockets: dict[Forward, _Closeable] = {}
+        self._ports: dict[Forward, tuple[Forward, ...]] = {}  # each forward's, one by one
+        self._sockets: dict[Forward, _Closeable] = {}  # of each port
         self._peers: IdleTable[tuple[Forward, Endpoint], _Peer] = IdleTable(_PEERS, MAPPING_TIMEOUT)
         self._by_guest: dict[bytes, _Peer] = {}  # by `flow_key` of what the guest sends them
 
     @property
     def forwards(self) -> tuple[Forward, ...]:
-        return tuple(self._sockets)
+        return tuple(self._ports)
 
     def add(self, rule: str) -> Forward:
         """Begin to forward; the result has the port that was chosen for port 0. Raises `LocalError` and `HostError`."""
         wanted = parse_forward(rule, self._realm.options.places)
-        return self._listen(wanted) if wanted.protocol == "tcp" else self._bind(wanted)
+        open_one = self._listen if wanted.protocol == "tcp" else self._bind
+        sockets: dict[Forward, _Closeable] = {}
+        try:
+            for each in wanted.each():
+                forward, socket = open_one(each)
+                sockets[forward] = socket
+        except HostError:
+            for socket in sockets.values():
+                socket.close()
+            raise
+        forward = replace(next(iter(sockets)), count=wanted.count)
+        self._ports[forward] = tuple(sockets)
+        self._sockets.update(sockets)
+        return forward
 
     def remove(self, forward: Forward) -> None:
         """Stop to forward; raises `LocalError` if there is no such forward."""
-        socket = self._sockets.pop(forward, None)
-        if socket is None:
-            present = ", ".join(map(str, self._sockets)) or "none"
+        ports = self._ports.pop(forward, None)
+        if ports is None:
+            present = ", ".join(map(str, self._ports)) or "none"
             raise LocalError(f"forward {forward} is not there, so it cannot be removed; there are: {present}")
-        socket.close()
+        for port in ports:
+            self._sockets.pop(port).close()
         for peer in self._peers:
-            if peer.forward == forward:
-                self._peers.remove((forward, peer.address))
+            if peer.forward in ports:
+                self._peers.remove((peer.forward, peer.address))
                 self._forget(peer)
 
-    def _listen(self, wanted: Forward) -> Forward:
+    def _listen(self, wanted: Forward) -> tuple[Forward, _Closeable]:
         host = self._realm.host
         listener = host.open_listener(wanted.host) if wanted.path is None else host.open_path_listener(wanted.path)
-        forward = Forward("tcp", listener.local, wanted.guest, wanted.path)
-        self._sockets[forward] = listener
+        forward = replace(wanted, host=listener.local)
         listener.on_accept = partial(self._accepted, forward)
-        return forward
+        return forward, listener
 
-    def _bind(self, wanted: Forward) -> Forward:
+    def _bind(self, wanted: Forward) -> tuple[Forward, _Closeable]:
         socket = self._realm.host.open_datagram(wanted.host)
-        forward = Forward("udp", socket.local, wanted.guest)
-        self._sockets[forward] = socket
+        forward = replace(wanted, host=socket.local)
         socket.on_train = lambda payload, size, source: self._realm.post(
             partial(self._arrived, forward, socket, payload, size, source), train_length(len(payload), size)
         )
         socket.on_error = lambda error, peer: self._realm.post(partial(self._failed, forward, error, peer))
-        return forward
+        return forward, socket
 
     def _accepted(self, forward: Forward, stream: StreamSocket) -> None:
         if self._realm.inbox_full:
@@ -173,7 +186,7 @@ class HostForwards:
         self._writer.put(peer.visible, forward.guest, payload, size, now)
 
     def _meet(self, forward: Forward, socket: TrainSocket, source: Endpoint, now: int) -> _Peer:
-        wanted = self._realm.to_guest(source, forward.guest.address.version)
+        wanted = self._realm.visitors.seen_as(source, forward.guest.address)
         visible = self._realm.free_endpoint(wanted, lambda each: flow_key(forward.guest, each) in self._by_guest)
         peer = _Peer(forward, socket, source, visible, now)
         evicted = self._peers.add((forward, source), peer, now)
@@ -224,5 +237,6 @@ class HostForwards:
         for socket in self._sockets.values():
             socket.close()
         self._sockets.clear()
+        self._ports.clear()
         self._peers.drain()
         self._by_guest.clear()

@@ -118,7 +118,8 @@ class EchoService:
         session = self._sessions.use((guest, identifier), now)
         if session is not None:
             return session
-        realm, socket = self._realm, self._realm.host.open_ping(guest.version)
+        realm, source = self._realm, self._realm.source_for(guest.version)
+        socket = realm.host.open_ping(guest.version, None if source.is_unspecified else source)
         session = _Session(guest, identifier, socket, now)
         socket.on_reply = lambda *reply: realm.post(partial(self._replied, session, *reply))
         socket.on_error = lambda *error: realm.post(partial(self._failed, session, *error))

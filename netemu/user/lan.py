@@ -21,7 +21,7 @@ from netemu.net.port import Frame
 from netemu.stack.fragments import fragment
 from netemu.stack.neighbour import Conflict, NeighbourCache, Resolved, SendArp
 from netemu.user.options import UserOptions
-from netemu.wire.address import MacAddress
+from netemu.wire.address import IPAddress, MacAddress
 from netemu.wire.arp import Arp
 from netemu.wire.ether import Ethernet, EtherType, pad
 from netemu.wire.fields import ANY_IPV4
@@ -45,7 +45,7 @@ class Lan:
     ) -> None:
         self.mac = MacAddress(b"\x52\x55" + options.host.packed)
         self._options = options
-        self._own = set(options.own_addresses)
+        self._own: set[IPAddress] = set(options.own_addresses)
         self._counters = counters
         self._identification = identification
         self._on_unreachable = on_unreachable
@@ -53,11 +53,11 @@ class Lan:
         self._neighbours.counters = counters
         self._output: deque[tuple[Frame, VnetHeader | None]] = deque()
 
-    def is_own(self, address: IPv4Address) -> bool:
+    def is_own(self, address: IPAddress) -> bool:
         """One of the network's addresses."""
         return address in self._own
 
-    def add_own(self, address: IPv4Address) -> None:
+    def add_own(self, address: IPAddress) -> None:
         """The network has this address too from now on."""
         self._own.add(address)
 

@@ -20,11 +20,11 @@ from netemu.stack.neighbour6 import NeighbourCache6, Solicit
 from netemu.user.options import UserOptions
 from netemu.user.options6 import link_local
 from netemu.user.ra import RouterAdvertiser, advertisement
-from netemu.wire.address import MacAddress
+from netemu.wire.address import IPAddress, MacAddress
 from netemu.wire.ether import Ethernet, EtherType
 from netemu.wire.fields import ANY_IPV6
 from netemu.wire.icmpv6 import Icmpv6
-from netemu.wire.ipv6 import ALL_NODES, IPv6, NextHeader, multicast_mac, solicited_node
+from netemu.wire.ipv6 import ALL_NODES, ALL_ROUTERS, IPv6, NextHeader, multicast_mac, solicited_node
 from netemu.wire.ndisc import (
     HOP_LIMIT,
     NdMessage,
@@ -52,7 +52,10 @@ class Lan6:
     ) -> None:
         self.mac = mac
         self.router = link_local(options.ipv6_host)
-        self._own = frozenset(options.own_addresses6)
+        self._own: set[IPAddress] = set()
+        self._groups = {ALL_NODES, ALL_ROUTERS}
+        for address in options.own_addresses6:
+            self.add_own(address)
         self._net = options.ipv6_net
         self._mtu = options.mtu6
         self._put = put
@@ -63,6 +66,19 @@ class Lan6:
         self._neighbours.counters = counters
         self._advertiser = RouterAdvertiser(getrandbits)
         self._advertisement = advertisement(options, mac).icmpv6()
+
+    def is_own(self, address: IPAddress) -> bool:
+        """One of the network's addresses."""
+        return address in self._own
+
+    def add_own(self, address: IPv6Address) -> None:
+        """The network has this address too from now on."""
+        self._own.add(address)
+        self._groups.add(solicited_node(address))
+
+    def is_member(self, group: IPv6Address) -> bool:
+        """A group whose neighbour discovery is for the network (RFC 4291 2.8)."""
+        return group in self._groups
 
     # From the guests
 

@@ -112,7 +112,7 @@ class UserNetwork:
         self._dns = DnsForwarder(self._realm)
         self._tcp = TcpNat(self._realm, self._writer)
         self._forwards = HostForwards(self._realm, self._tcp, self._trains)
-        self._servers = GuestForwards(self._realm, self._tcp, self._lan)
+        self._servers = GuestForwards(self._realm, self._tcp)
         self._services: list[_Service] = [self._tcp, self._udp, self._forwards, self._echo, self._dns]
         self._tftp = None
         if files is not None:

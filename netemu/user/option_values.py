@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Network
-from typing import Final
+from typing import Final, Literal
 
 from netemu.errors import LocalError
 from netemu.wire.address import MacAddress
 
-__all__ = ["read_address", "read_boolean", "read_lease", "read_name", "read_network", "read_number", "read_route", "read_text"]
+__all__ = ["HostfwdSource", "read_address", "read_boolean", "read_lease", "read_name", "read_network", "read_number", "read_route"]
+__all__ += ["read_source", "read_text", "read_text_if_any"]
+
+HostfwdSource = Literal["auto", "peer", "gateway"]
+
+_SOURCES: Final[tuple[HostfwdSource, ...]] = ("auto", "peer", "gateway")
 
 # The mask of a net given without one: the first row that holds the address decides (net_slirp_init).
 _CLASS_MASKS: Final = (
@@ -58,6 +63,19 @@ def read_number(key: str, value: str) -> int:
 def read_text(key: str, value: str) -> str:
     del key
     return value
+
+
+def read_text_if_any(key: str, value: str) -> str | None:
+    """As QEMU does where an empty text is as good as none."""
+    del key
+    return value or None
+
+
+def read_source(key: str, value: str) -> HostfwdSource:
+    for source in _SOURCES:
+        if source == value:
+            return source
+    raise LocalError(f"{key}={value}: {', '.join(_SOURCES)} are allowed")
 
 
 def read_lease(key: str, value: str) -> tuple[MacAddress, IPv4Address]:

@@ -3,9 +3,11 @@
 Every default address lies in `net`: the gateway is `net | 0.0.2.2`, the DNS server `net | 0.0.2.3`, the SMB server's address
 `net | 0.0.2.4` and the first leased address `net | 0.0.2.15`, each cut to the bits that `net` leaves to hosts.
 
-These are not QEMU's: `mtu`, `disable-host-loopback`, `disable-dns`, `disable-dhcp` and `outbound-addr`, which libslirp has and QEMU
-does not reach, and what a DHCP, DNS or TFTP server has beyond libslirp's: `lease-time`, `pool-size`, `static-lease`, `ntp`,
-`route`, `dns-name` and `tftp-write`.
+These are not QEMU's: `mtu`, `disable-host-loopback`, `disable-dns`, `disable-dhcp`, `outbound-addr` and `outbound-addr6`, which
+libslirp has and QEMU does not reach; what a DHCP, DNS or TFTP server has beyond libslirp's: `lease-time`, `pool-size`,
+`static-lease`, `ntp`, `route`, `dns-name` and `tftp-write`; and `hostfwd-source`.
+
+`ip=ADDRESS` is QEMU's older word for `net=ADDRESS/24`.
 
 Both families are spoken unless one is switched off, or the other named alone (`ipv6=on`); `netemu.user.options6` has the IPv6 half.
 """
@@ -22,6 +24,7 @@ from netemu.user import options6
 from netemu.user.forward import Place, parse_forward
 from netemu.user.guest_forward import parse_guestfwd
 from netemu.user.option_values import (
+    HostfwdSource,
     read_address,
     read_boolean,
     read_lease,
@@ -29,9 +32,11 @@ from netemu.user.option_values import (
     read_network,
     read_number,
     read_route,
+    read_source,
     read_text,
+    read_text_if_any,
 )
-from netemu.wire.address import MacAddress
+from netemu.wire.address import IPAddress, MacAddress
 from netemu.wire.dhcpv4 import pack_domain_search
 from netemu.wire.fields import ANY_IPV4
 from netemu.wire.ipv6 import MINIMUM_MTU
@@ -74,8 +79,9 @@ class UserOptions:
     `smbserver`. `tftp`: the directory that the gateway serves; `tftp_write`: guests may put files there. `bootfile`,
     `tftp_server_name`: what DHCP says of booting. `pool_size`: leases, 1..4096. `static_lease`: whose address is settled. `ntp`,
     `route`: DHCP options 42 and 121. `dns_name`: names that the DNS server knows by itself. `disable_host_loopback`: the gateway
-    does not stand for the host's loopback. `disable_dns`, `disable_dhcp`: there is no such server. `outbound_addr`: the host's
-    address from which guests' connections and datagrams go out; 0.0.0.0 leaves that to the host.
+    does not stand for the host's loopback. `disable_dns`, `disable_dhcp`: there is no such server. `outbound_addr`,
+    `outbound_addr6`: the host's address from which guests' connections, datagrams and pings go out; 0.0.0.0 and `::` leave that to
+    the host. `hostfwd_source`: as what guests see the peers of forwarded ports (`netemu.user.visitors`).
     `mtu`: octets of the largest datagram sent to guests, 576..65521. `lease_time`: seconds, 1..4294967294.
     """
 
@@ -112,6 +118,8 @@ class UserOptions:
     disable_dns: bool = False
     disable_dhcp: bool = False
     outbound_addr: IPv4Address = ANY_IPV4
+    outbound_addr6: IPv6Address = options6.UNSPECIFIED
+    hostfwd_source: HostfwdSource = "auto"
 
     def __post_init__(self) -> None:
         if self.net.prefixlen not in _PREFIX_LENGTHS:
@@ -140,7 +148,7 @@ class UserOptions:
         for rule in self.hostfwd:
             parse_forward(rule, self.places)
         for rule in self.guestfwd:
-            parse_guestfwd(rule, self.net)
+            parse_guestfwd(rule, self.net, self.ipv6_net)
 
     def _in_net(self, low_bits: int) -> IPv4Address:
         return IPv4Address(int(self.net.network_address) | low_bits & int(self.net.hostmask))
@@ -182,7 +190,7 @@ class UserOptions:
         """From the (key, value) pairs of QEMU's `-netdev user,key=value`; raises `LocalError`."""
         single: dict[str, object] = {}
         repeated: dict[str, tuple[object, ...]] = {}
-        for key, value in options6.join_prefix(pairs):
+        for key, value in options6.join_prefix(_settle_ip(pairs)):
             name = key.replace("-", "_")
             if key in _REPEATED:
                 repeated[name] = (*repeated.get(name, ()), _REPEATED[key](key, value))
@@ -205,8 +213,13 @@ class UserOptions:
     def own_addresses(self) -> tuple[IPv4Address, ...]:
         """The addresses at which the network itself answers: gateway, DNS server and SMB server."""
         dns = None if self.disable_dns else self.dns
-        servers = (cast("IPv4Address", parse_guestfwd(rule, self.net).server.address) for rule in self.guestfwd)
+        servers = (address for address in self._servers if isinstance(address, IPv4Address))
         return tuple(dict.fromkeys(address for address in (self.host, dns, self.smb_address, *servers) if address is not None))
+
+    @property
+    def _servers(self) -> list[IPAddress]:
+        """Where guestfwd serves."""
+        return [parse_guestfwd(rule, self.net, self.ipv6_net).server.address for rule in self.guestfwd]
 
     @property
     def pool(self) -> tuple[IPv4Address, ...]:
@@ -232,8 +245,9 @@ class UserOptions:
 
     @property
     def own_addresses6(self) -> tuple[IPv6Address, ...]:
-        """The IPv6 addresses at which the network itself answers: gateway and DNS server, and their link-local addresses."""
-        return (self.ipv6_host, self.ipv6_dns, options6.link_local(self.ipv6_host), options6.link_local(self.ipv6_dns))
+        """The IPv6 addresses at which the network itself answers: gateway, DNS server, their link-local addresses, and servers."""
+        own = (self.ipv6_host, self.ipv6_dns, options6.link_local(self.ipv6_host), options6.link_local(self.ipv6_dns))
+        return (*own, *(address for address in self._servers if isinstance(address, IPv6Address)))
 
     @property
     def pool6(self) -> tuple[IPv6Address, ...]:
@@ -244,6 +258,14 @@ class UserOptions:
 def _key(name: str) -> str:
     """QEMU's word for a field."""
     return name.replace("_", "-")
+
+
+def _settle_ip(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """`pairs` without `ip`, which says what the network is unless `net` does (net_init_slirp)."""
+    given = list(pairs)
+    if any(key == "net" for key, _ in given):
+        return [(key, value) for key, value in given if key != "ip"]
+    return [("net", f"{value}/24") if key == "ip" else (key, value) for key, value in given]
 
 
 def _settle_families(given: dict[str, object]) -> None:
@@ -263,7 +285,7 @@ _READERS: Final[dict[str, Callable[[str, str], object]]] = {
     "dns": read_address,
     "dhcpstart": read_address,
     "restrict": read_boolean,
-    "hostname": read_text,
+    "hostname": read_text_if_any,
     "domainname": read_text,
     "ipv4": read_boolean,
     "ipv6": read_boolean,
@@ -276,12 +298,14 @@ _READERS: Final[dict[str, Callable[[str, str], object]]] = {
     "pool-size": read_number,
     "tftp": read_text,
     "tftp-write": read_boolean,
-    "tftp-server-name": read_text,
-    "bootfile": read_text,
+    "tftp-server-name": read_text_if_any,
+    "bootfile": read_text_if_any,
     "disable-host-loopback": read_boolean,
     "disable-dns": read_boolean,
     "disable-dhcp": read_boolean,
     "outbound-addr": read_address,
+    "outbound-addr6": options6.read_address,
+    "hostfwd-source": read_source,
     "smb": read_text,
     "smbserver": read_address,
 }

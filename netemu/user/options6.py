@@ -75,8 +75,8 @@ def join_prefix(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def read_network(key: str, value: str) -> IPv6Network:
     """A prefix with its length, 64 if there is none or 0."""
-    prefix, _, length = value.partition("/")
-    if length and not (length.isascii() and length.isdigit() and int(length) <= _LONGEST_PREFIX):
+    prefix, slash, length = value.partition("/")
+    if slash and not (length.isascii() and length.isdigit() and int(length) <= _LONGEST_PREFIX):
         raise LocalError(f"{key}={value}: a prefix length from 0 to {_LONGEST_PREFIX} is needed (0 means {_SUBNET_PREFIX})")
     address = read_address(key, prefix)
     return IPv6Network((address, int(length or 0) or _SUBNET_PREFIX), strict=False)

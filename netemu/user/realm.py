@@ -23,7 +23,8 @@ from netemu.io.host import Host
 from netemu.stack.ip import choose_port
 from netemu.user.flow import Refusal
 from netemu.user.options import UserOptions
-from netemu.user.side import UNSPECIFIED, Quotation, Side
+from netemu.user.side import Quotation, Side
+from netemu.user.visitors import Visitors
 from netemu.wire.address import Endpoint, Family, IPAddress
 from netemu.wire.ipv4 import Protocol
 from netemu.wire.udp import Udp
@@ -48,6 +49,7 @@ class Realm:
         self.options = options
         self.host = host
         self.sides = {side.family: side for side in sides}
+        self.visitors = Visitors(options, self.sides, self.to_guest)
         self.counters = counters
         self.getrandbits = getrandbits
         self.refusals: deque[Refusal] = deque(maxlen=_REFUSALS)
@@ -98,7 +100,7 @@ class Realm:
 
     def source_for(self, family: Family) -> IPAddress:
         """The host's address from which guests speak, unspecified where the host may choose."""
-        return self.options.outbound_addr if family == 4 else UNSPECIFIED[family]
+        return self.options.outbound_addr if family == 4 else self.options.outbound_addr6
 
     def to_host(self, address: IPAddress) -> IPAddress:
         """Where the host finds what a guest calls `address`."""

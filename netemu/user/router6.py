@@ -33,7 +33,7 @@ from netemu.wire.icmpv6 import Icmpv6, Icmpv6Type
 from netemu.wire.icmpv6 import Icmpv6ParameterProblemCode as ParameterProblemCode
 from netemu.wire.icmpv6 import Icmpv6TimeExceededCode as TimeExceededCode
 from netemu.wire.icmpv6 import Icmpv6UnreachableCode as UnreachableCode
-from netemu.wire.ipv6 import ALL_NODES, ALL_ROUTERS, IPv6, NextHeader, solicited_node
+from netemu.wire.ipv6 import IPv6, NextHeader
 from netemu.wire.ndisc import parse_ndisc
 from netemu.wire.udp import Udp
 
@@ -63,7 +63,6 @@ class Router6:
         self._counters = counters
         self._reassembler = Reassembler6()
         self._reassembler.counters = counters
-        self._groups = {ALL_NODES, ALL_ROUTERS, *map(solicited_node, options.own_addresses6)}
 
     def receive(self, frame: Ethernet, now: int) -> None:
         """A guest's frame; raises `WireError`."""
@@ -120,7 +119,7 @@ class Router6:
 
     def _receive_multicast(self, packet: IPv6, mac: MacAddress, now: int) -> None:
         """Neighbour discovery and DHCPv6, nothing else."""
-        if _is_discovery(packet) and packet.destination in self._groups:
+        if _is_discovery(packet) and self._lan.is_member(packet.destination):
             self._discover(packet, now)
         elif packet.next_header == NextHeader.UDP and packet.destination == ALL_RELAY_AGENTS_AND_SERVERS and self._is_guest(packet):
             datagram = Udp.parse(packet.payload, packet.source, packet.destination)

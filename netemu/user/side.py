@@ -73,18 +73,19 @@ class Side(ABC):
     loopback: IPAddress
     header_length: int  # octets of an IP header without options
 
-    def __init__(
-        self, counters: Counter[str], gateway: IPAddress, resolvers: Collection[IPAddress], own: Collection[IPAddress]
-    ) -> None:
+    def __init__(self, counters: Counter[str], gateway: IPAddress, resolvers: Collection[IPAddress]) -> None:
         self.counters = counters
         self.gateway = gateway
         self.resolvers = frozenset(resolvers)
-        self._own = frozenset(own)
         self._errors = TokenBucket()
 
+    @abstractmethod
     def is_own(self, address: IPAddress) -> bool:
         """One of the network's own addresses."""
-        return address in self._own
+
+    @abstractmethod
+    def add_own(self, address: IPAddress) -> None:
+        """The network has this address too from now on: it answers for it on the link."""
 
     @abstractmethod
     def is_local(self, address: IPAddress) -> bool:

@@ -42,13 +42,16 @@ class Side4(Side):
     header_length = MINIMUM_HEADER_LENGTH
 
     def __init__(self, options: UserOptions, lan: Lan, counters: Counter[str]) -> None:
-        super().__init__(counters, options.host, () if options.disable_dns else (options.dns,), options.own_addresses)
+        super().__init__(counters, options.host, () if options.disable_dns else (options.dns,))
         self._net = options.net
         self._mtu = options.mtu
         self._lan = lan
 
     def is_own(self, address: IPAddress) -> bool:
-        return address.version == 4 and self._lan.is_own(IPv4Address(int(address)))
+        return self._lan.is_own(address)
+
+    def add_own(self, address: IPAddress) -> None:
+        self._lan.add_own(address)
 
     def is_local(self, address: IPAddress) -> bool:
         return address in self._net

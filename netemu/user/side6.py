@@ -45,10 +45,16 @@ class Side6(Side):
 
     def __init__(self, options: UserOptions, lan: Lan6, counters: Counter[str]) -> None:
         resolvers = (options.ipv6_dns, link_local(options.ipv6_dns))
-        super().__init__(counters, options.ipv6_host, resolvers, options.own_addresses6)
+        super().__init__(counters, options.ipv6_host, resolvers)
         self._net = options.ipv6_net
         self._mtu = options.mtu6
         self._lan = lan
+
+    def is_own(self, address: IPAddress) -> bool:
+        return self._lan.is_own(address)
+
+    def add_own(self, address: IPAddress) -> None:
+        self._lan.add_own(cast("IPv6Address", address))
 
     def is_local(self, address: IPAddress) -> bool:
         return address in self._net or address.is_link_local

@@ -14,8 +14,8 @@ what it would have learnt on a real network:
     ETIMEDOUT                     nothing: nobody answered, and the guest's own timer says so
     anything else                 RST, for the host cannot help (no descriptors, no port)
 
-Inwards there is no way but a forwarded port: `forward` opens a connection to the guest for a stream that the host accepted. Its
-peer is seen by the guest as it is, or as the gateway where it came over loopback.
+Inwards there is no way but a forwarded port: `forward` opens a connection to the guest for a stream that the host accepted. As
+what the guest sees its peer is said in `netemu.user.visitors`.
 
 At most 16,384 flows at a time, of which 128 may be half open; of those the oldest gives way. A full table refuses no old flow for
 a new one, except those in TIME-WAIT. A guest that is silent for two hours is probed (RFC 9293 3.8.4), and its flow ends if it
@@ -230,7 +230,7 @@ class TcpNat:
         if not self._make_room():
             stream.abort()
             return
-        wanted = self._realm.to_guest(stream.remote, guest.address.version)
+        wanted = self._realm.visitors.seen_as(stream.remote, guest.address)
         remote = self._realm.free_endpoint(wanted, lambda each: (guest, each) in self._flows)
         flow = self._add((guest, remote), stream, None, now)
         flow.connection.open_active(now)

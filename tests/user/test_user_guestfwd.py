@@ -62,10 +62,11 @@ def shout(stream: StreamSocket) -> None:
         ("tcp:10.0.2.100:80-cmd:cat -n | tr a-z A-Z", "10.0.2.100:80", "cmd:cat -n | tr a-z A-Z"),
         (":10.0.2.100:80-tcp:127.0.0.1:8080", "10.0.2.100:80", "tcp:127.0.0.1:8080"),
         ("tcp::7-unix:/run/x-y.sock", "10.0.2.4:7", "unix:/run/x-y.sock"),
+        ("tcp:[fec0::100]:80-tcp:[::1]:8080", "[fec0::100]:80", "tcp:[::1]:8080"),
     ],
 )
 def test_rules(rule: str, server: str, target: str) -> None:
-    forward = parse_guestfwd(rule, UserOptions().net)
+    forward = parse_guestfwd(rule, UserOptions().net, UserOptions().ipv6_net)
     assert (str(forward.server), forward.target) == (server, target)
     assert str(forward) == f"tcp:{server}-{target}"
 
@@ -94,6 +95,35 @@ def test_a_server_that_was_removed_is_not_there(site: Site) -> None:
         site.guest.tcp_connect(SERVER, 80)
     with pytest.raises(LocalError, match="is not there, so it cannot be removed; there are: none"):
         site.user.remove_guestfwd(forward)
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1", "[::1]"])
+def test_a_server_in_ipv6(target: str) -> None:
+    site = Site(f"user,restrict=on,guestfwd=tcp:[fec0::100]:80-tcp:{target}:8080")
+    site.guest.slaac()
+    with site.host.tcp_listen(target.strip("[]"), 8080) as listener, site.guest.tcp_connect("fec0::100", 80) as stream:
+        listener.accept().send(b"welcome")
+        assert stream.recv_exactly(7) == b"welcome"
+    forward = site.user.add_guestfwd("tcp:[fec0::101]:7", shout)
+    with site.guest.tcp_connect("fec0::101", 7) as stream:
+        stream.send(b"hello")
+        assert stream.recv_exactly(5) == b"HELLO"
+    site.user.remove_guestfwd(forward)
+    with pytest.raises(HostError) as caught:
+        site.guest.tcp_connect("fec0::101", 7)
+    assert caught.value.errno == errno.ECONNREFUSED
+    site.network.close()
+
+
+@pytest.mark.parametrize("address", ["[fec0::2]", "[fec0::3]", "[fec0::]", "[fec1::1]", "[::1"])
+def test_an_address_that_no_server_can_have(address: str) -> None:
+    with pytest.raises(LocalError):
+        Site(f"user,guestfwd=tcp:{address}:80-cmd:cat")
+
+
+def test_a_family_that_is_not_spoken() -> None:
+    with pytest.raises(LocalError, match="does not speak the family"):
+        Site("user,ipv6=off,guestfwd=tcp:[fec0::100]:80-cmd:cat")
 
 
 def test_a_socket_serves_restricted_guests_too() -> None:

@@ -291,6 +291,49 @@ def test_a_port_in_use_is_the_hosts_error_and_leaves_nothing_behind() -> None:
     lab.user.add_hostfwd("tcp::2222-:22")
 
 
+@pytest.mark.parametrize("guests", ["80", "80-82"])
+def test_a_range_is_one_forward(guests: str) -> None:
+    lab = Lab()
+    forward = lab.user.add_hostfwd(f"tcp::8000-8002-:{guests}")
+    assert (str(forward), forward.count) == ("tcp:127.0.0.1:8000-8002-10.0.2.15:80-82", 3)
+    for number in range(3):
+        with lab.host.tcp_connect("127.0.0.1", 8000 + number):
+            assert answer_syn(lab).destination_port == 80 + number
+        lab.take()
+    lab.user.remove_hostfwd(forward)
+    assert lab.user.forwards == ()
+    for number in range(3):
+        lab.host.tcp_listen("127.0.0.1", 8000 + number)
+
+
+def test_a_range_of_udp() -> None:
+    lab = Lab()
+    forward = lab.user.add_hostfwd("udp::8000-8001-:80")
+    with lab.host.udp("127.0.0.1", 6000) as client:
+        for number in range(2):
+            client.send_to(b"q", "127.0.0.1", 8000 + number)
+            seen = lab.one()
+            assert seen.udp is not None
+            assert seen.udp.destination_port == 80 + number
+            lab.udp(GATEWAY, seen.udp.source_port, b"a", source_port=80 + number)
+            assert client.recv().source == Endpoint(LOCALHOST, 8000 + number)
+        lab.user.remove_hostfwd(forward)
+        assert lab.network.flows() == ()
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_range_is_had_whole_or_not_at_all(protocol: str) -> None:
+    lab = Lab()
+    take = lab.host.tcp_listen if protocol == "tcp" else lab.host.udp
+    taken = take("127.0.0.1", 8002)
+    with pytest.raises(HostError, match="EADDRINUSE"):
+        lab.user.add_hostfwd(f"{protocol}::8000-8003-:80")
+    assert lab.user.forwards == ()
+    taken.close()
+    for number in range(4):
+        take("127.0.0.1", 8000 + number).close()
+
+
 def test_restricted_keeps_its_forwards() -> None:
     lab = Lab(UserOptions(restrict=True, hostfwd=("tcp::2222-:22", "udp::5353-:53")))
     with lab.host.tcp_connect("127.0.0.1", 2222):

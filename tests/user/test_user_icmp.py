@@ -44,7 +44,7 @@ def test_one_session_for_each_identifier_and_it_ends_after_a_minute() -> None:
     lab = Lab()
     opened = []
     open_ping = lab.host.open_ping
-    lab.host.open_ping = lambda family: opened.append(open_ping(family)) or opened[-1]  # type: ignore[func-returns-value,method-assign] # a spy
+    lab.host.open_ping = lambda *asked: opened.append(open_ping(*asked)) or opened[-1]  # type: ignore[func-returns-value,method-assign] # a spy
     for sequence in range(3):
         lab.echo(SERVER, identifier=1, sequence=sequence)
         lab.echo(SERVER, identifier=2, sequence=sequence)

@@ -1,6 +1,6 @@
 """The options of a user-mode network: defaults, checks, and the sentence for each mistake."""
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address
 
 import pytest
 
@@ -92,6 +92,12 @@ def test_dns_may_be_outside_unless_restricted() -> None:
         ("domainname", "", "1 to 255 octets"),
         ("dnssearch", "a..b", "1 to 63 octets"),
         ("hostfwd", "tcp:80", r"\[tcp\|udp\]:\[hostaddr\]:hostport"),
+        ("hostfwd", "tcp::9-8-:80", "the range 9-8 is empty"),
+        ("hostfwd", "tcp::0-8-:80", "port '0' is not from 1 to 65535"),
+        ("hostfwd", "tcp::8-9-:80-82", "2 ports of the host's cannot lead to 3 of the guest's"),
+        ("hostfwd", "tcp::8-:80-81", "1 ports of the host's cannot lead to 2 of the guest's"),
+        ("hostfwd", "tcp::8-9-:65535", "2 ports from 65535 on are more than there are"),
+        ("hostfwd-source", "real", "auto, peer, gateway are allowed"),
         ("mtu", "575", "576 to 65521"),
         ("mtu", "65522", "576 to 65521"),
         ("mtu", "-1", "a whole number"),
@@ -99,7 +105,7 @@ def test_dns_may_be_outside_unless_restricted() -> None:
         ("pool-size", "0", "pool-size=0: give 1 to 4096 leases"),
         ("pool-size", "4097", "1 to 4096 leases"),
         ("bootfile", "x" * 128, "1 to 127 octets"),
-        ("tftp-server-name", "", "tftp-server-name='': 1 to 255 octets"),
+        ("tftp-server-name", "x" * 256, "1 to 255 octets"),
         ("tftp-write", "on", "give tftp="),
         ("static-lease", "52:54:00:12:34=10.0.2.50", "a MAC and an IPv4 address are needed"),
         ("static-lease", "52:54:00:12:34:56=10.0.2.2", "nobody's yet"),
@@ -162,6 +168,8 @@ def test_every_option_in_qemus_words() -> None:
             ("disable-dns", "on"),
             ("disable-dhcp", "on"),
             ("outbound-addr", "192.0.2.254"),
+            ("outbound-addr6", "2001:db8::fe"),
+            ("hostfwd-source", "gateway"),
         ]
     )
     assert options == UserOptions(
@@ -193,4 +201,6 @@ def test_every_option_in_qemus_words() -> None:
         disable_dns=True,
         disable_dhcp=True,
         outbound_addr=IPv4Address("192.0.2.254"),
+        outbound_addr6=IPv6Address("2001:db8::fe"),
+        hostfwd_source="gateway",
     )

@@ -1,10 +1,12 @@
 """What is switched off, and where guests' traffic leaves the host."""
 
 import errno
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from user_driver import DNS, GATEWAY, SERVER, Lab, unreachable
+from user_driver6 import SERVER as SERVER6
+from user_driver6 import Lab6
 
 from netemu.user.options import UserOptions
 from netemu.wire import tftp
@@ -62,6 +64,27 @@ def test_guests_leave_by_the_outbound_address() -> None:
         lab.tcp(GATEWAY, syn(81))
         lab.run(0.1)
         assert own.accept().remote.address == IPv4Address("127.0.0.1")
+
+
+def test_pings_and_ipv6_leave_by_the_outbound_address() -> None:
+    addresses = (OUTBOUND, IPv6Address("2001:db8::fe"))
+    lab = Lab6(UserOptions(outbound_addr=addresses[0], outbound_addr6=addresses[1]))
+    lab.echo(SERVER6)
+    assert lab.one().icmp is not None
+    assert lab.network.refusals[-1].errno == errno.EADDRNOTAVAIL
+    lab.host.add_address(addresses[1])
+    sources = []
+    open_ping = lab.host.open_ping
+    lab.host.open_ping = lambda *asked: sources.append(asked) or open_ping(*asked)  # type: ignore[func-returns-value,method-assign] # a spy
+    lab.echo(SERVER6)
+    assert lab.one().icmp is not None
+    assert sources == [(6, addresses[1])]
+    with lab.host.tcp_listen(SERVER6, 80) as listener, lab.host.udp(SERVER6, 7) as datagrams:
+        lab.tcp(SERVER6, syn(80))
+        lab.udp(SERVER6, 7, b"hello")
+        lab.run(0.1)
+        assert listener.accept().remote.address == addresses[1]
+        assert datagrams.recv().source.address == addresses[1]
 
 
 def test_an_outbound_address_that_is_not_the_hosts_refuses() -> None:
