@@ -17,7 +17,6 @@ PACKAGES = {
     "passt": "/usr/bin/pasta",  # and with it
     "samba": "/usr/sbin/smbd",  # what smb= starts
     "smbclient": "/usr/bin/smbclient",  # and who judges it
-    "qemu-system-x86": "/usr/bin/qemu-system-x86_64",  # says which options it takes
     "mmdebstrap": "/usr/bin/mmdebstrap",  # unpacks the peers of another release
     "iproute2": "/sbin/ip",  # what a guest's shell has
     # clients that judge the user network
@@ -30,7 +29,7 @@ PACKAGES = {
     "traceroute": "/usr/sbin/traceroute",
     # a machine that boots from its network card
     "ipxe-qemu": "/usr/lib/ipxe/qemu",
-    "qemu-system-x86": "/usr/bin/qemu-system-x86_64",
+    "qemu-system-x86": "/usr/bin/qemu-system-x86_64",  # it also says which options it takes
 }
 
 
