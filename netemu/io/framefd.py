@@ -4,10 +4,11 @@ A `FrameDescriptor` drives a `Port`. Frames that are read are sent out of the po
 so they wait in the kernel. Frames the port receives are written; when the kernel takes no more the port says that it
 is busy, until the descriptor is writable again.
 
-With a virtio-net header (`header_length` 10 or 12) each message begins with one, and it goes with the frame in both directions:
-the port takes every offload, for the kernel does. Without one it takes none.
+With a virtio-net header (`header_length` 12) each message begins with one, and it goes with the frame in both directions: the port
+takes the offloads that the descriptor's other end takes. Without one it takes none.
 
-Frames are read into one buffer, again and again, and written from wherever their sender has them.
+Frames are read into one buffer, again and again, and written from wherever their sender has them. Datagrams of one flow that are
+read in one turn go on as one frame, if the port's peer takes that (`netemu.net.joiner`).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from netemu.io.watcher import READABLE, WRITABLE, FdWatcher
-from netemu.net.offload import EVERYTHING
-from netemu.net.port import MAX_FRAME, Frame, FrameView, Port, Receiver
+from netemu.net.joiner import Joiner
+from netemu.net.port import Frame, FrameView, Port, Receiver
 from netemu.wire.vnet_hdr import GSO_NONE, VnetHeader
 
 __all__ = ["FrameDescriptor", "nobody"]
@@ -53,27 +54,36 @@ def nobody(port: Port) -> Receiver:
 class FrameDescriptor:
     """Joins non-blocking `fd`, which stays its maker's to close, to `port`.
 
+    `offloads`: what the other end of the descriptor takes, nothing without a virtio-net header.
     `gone` is called once with 0 when the other end has closed, or with the errno that ended reading. Counted on the port:
     `dropped-header` and, by the errno's name, frames that could not be written (`dropped-EIO`: the
     interface is down).
     """
 
-    def __init__(self, watcher: FdWatcher, fd: int, port: Port, gone: Callable[[int], None], *, header_length: int = 0) -> None:
+    def __init__(
+        self,
+        watcher: FdWatcher,
+        fd: int,
+        port: Port,
+        gone: Callable[[int], None],
+        *,
+        header_length: int = 0,
+        offloads: int = 0,
+    ) -> None:
         self._watcher = watcher
         self._fd = fd
         self._port = port
         self._gone = gone
         self._header_length = header_length
         self._no_header = VnetHeader().pack(header_length) if header_length else b""
-        self._front = bytearray(header_length)
-        self._frame = memoryview(bytearray(MAX_FRAME))
-        self._parts: list[bytearray | memoryview] = [self._front, self._frame] if header_length else [self._frame]
+        self._offloads = offloads
+        self._joiner = Joiner()
         self._paused = False
         self._blocked = False
         self._closed = False
         self._watched = 0
         port.on_writable = self._resume
-        port.attach(self._write, offloads=EVERYTHING if header_length else 0, at_once=self._write)
+        port.attach(self._write, offloads=offloads, at_once=self._write)
         self._watch()
 
     def close(self) -> None:
@@ -94,33 +104,43 @@ class FrameDescriptor:
         self._watch()
 
     def _read(self) -> None:
+        joiner, port, gone = self._joiner, self._port, None
         for _ in range(_BURST):
+            if port.busy:
+                self._paused = True
+                break
+            try:
+                length = os.readv(self._fd, joiner.places)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                gone = error.errno or errno.EIO
+                break
+            if not length:
+                gone = 0
+                break
+            if joiner.open:
+                if joiner.joins(length):
+                    continue
+                port.send_view(*joiner.train())
+                joiner.move(length)
+            if not joiner.opens(length, port.peer_offloads & self._offloads):
+                self._deliver(length)
             if self._closed:
                 return
-            if self._port.busy:
-                self._paused = True
-                return
-            try:
-                length = os.readv(self._fd, self._parts)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self._end(error.errno or errno.EIO)
-                return
-            if not length:
-                self._end(0)
-                return
-            self._deliver(length)
+        if joiner.open:
+            port.send_view(*joiner.train())
+        if gone is not None and not self._closed:
+            self._end(gone)
 
     def _deliver(self, length: int) -> None:
-        header = None
-        if self._header_length:
-            length -= self._header_length
-            if length < 0:
+        header, front = None, self._header_length
+        if front:
+            if length < front:
                 self._port.counters["dropped-header"] += 1
                 return
-            header = _parse(bytes(self._front))
-        self._port.send_view(self._frame[:length], header)
+            header = _parse(bytes(self._joiner.memory[:front]))
+        self._port.send_view(self._joiner.memory[front:length], header)
 
     def _write(self, frame: FrameView, header: VnetHeader | None) -> bool:
         if self._blocked:

@@ -2,7 +2,8 @@
 
 The kernel's side is an ordinary Ethernet interface in the namespace; ours is `port`. Frames carry a virtio-net header
 (IFF_VNET_HDR, 12 octets, little-endian), so checksum and segmentation requests pass in both directions. Which of them the kernel
-may make of us (TUNSETOFFLOAD) is what the port's peer takes. What we ask of it, it always does.
+may make of us (TUNSETOFFLOAD) is what the port's peer takes. What we ask of it, it always does; only trains of datagrams (USO)
+began with Linux 6.2.
 
 Follows Documentation/networking/tuntap.rst and linux/if_tun.h. The device is gone when the port is closed.
 """
@@ -20,7 +21,7 @@ from netemu.io.framefd import FrameDescriptor
 from netemu.io.namespace import Namespace
 from netemu.io.watcher import FdWatcher
 from netemu.net.loop import Loop
-from netemu.net.offload import EVERYTHING
+from netemu.net.offload import EVERYTHING, USO
 from netemu.net.port import Port
 
 __all__ = ["TapPort", "open_tap"]
@@ -67,18 +68,24 @@ class TapPort:
         with loop:
             self.port = Port(loop, interface)
             self._watcher = FdWatcher(loop)
-            self._frames = FrameDescriptor(self._watcher, self._fd, self.port, self._ended, header_length=_HEADER_LENGTH)
+            offloads = EVERYTHING if self._accepts(EVERYTHING) else EVERYTHING & ~USO
+            self._frames = FrameDescriptor(
+                self._watcher, self._fd, self.port, self._ended, header_length=_HEADER_LENGTH, offloads=offloads
+            )
             self.port.on_offloads = self._set_offloads
         self._closed = False
 
     def _set_offloads(self) -> None:
-        """Those of which this kernel has never heard (USO before Linux 6.2) are left out."""
-        for offloads in (self.port.peer_offloads, self.port.peer_offloads & EVERYTHING):
-            try:
-                fcntl.ioctl(self._fd, _TUNSETOFFLOAD, offloads)
-            except OSError:
-                continue
-            return
+        offloads = self.port.peer_offloads & EVERYTHING
+        self._accepts(offloads) or self._accepts(offloads & ~USO)
+
+    def _accepts(self, offloads: int) -> bool:
+        """May the kernel make these requests of us from now on? Not if it has never heard of one."""
+        try:
+            fcntl.ioctl(self._fd, _TUNSETOFFLOAD, offloads)
+        except OSError:
+            return False
+        return True
 
     def _ended(self, error: int) -> None:
         self.error = error

@@ -18,7 +18,7 @@ from netemu.wire.checksum import internet_checksum, ones_complement_sum
 from netemu.wire.errors import WireError
 from netemu.wire.vnet_hdr import GSO_ECN, GSO_NONE, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM, VnetHeader
 
-__all__ = ["CSUM", "EVERYTHING", "TSO4", "TSO6", "TSO_ECN", "USO4", "USO6", "complete", "lower", "takes"]
+__all__ = ["CSUM", "EVERYTHING", "TSO4", "TSO6", "TSO_ECN", "USO", "USO4", "USO6", "complete", "lower", "takes"]
 
 CSUM: Final = 0x01
 TSO4: Final = 0x02
@@ -26,7 +26,8 @@ TSO6: Final = 0x04
 TSO_ECN: Final = 0x08
 USO4: Final = 0x20
 USO6: Final = 0x40
-EVERYTHING: Final = CSUM | TSO4 | TSO6 | TSO_ECN
+USO: Final = USO4 | USO6  # Linux takes both or none (tun_chr_ioctl)
+EVERYTHING: Final = CSUM | TSO4 | TSO6 | TSO_ECN | USO
 
 _ETHERNET: Final = 14  # octets
 _IPV6_HEADER: Final = 40
