@@ -49,6 +49,7 @@ __all__ = ["Dhcpv6Server"]
 OFFER_TIME: Final = 60 * SECOND
 DECLINE_TIME: Final = 600 * SECOND
 _REFRESH_TIME: Final = 86_400  # seconds; IRT_DEFAULT (RFC 8415 7.6)
+_IDENTITIES: Final = 16  # of one message: the answers to more would not fit the smallest MTU
 _ONLY_SERVER: Final = b"\xff"  # preference 255: choose at once (RFC 8415 18.2.1)
 
 _Type = Dhcpv6MessageType
@@ -117,6 +118,8 @@ class Dhcpv6Server:
             return "unicast"
         if kind == _Type.INFORMATION_REQUEST and message.value(Dhcpv6Option.IA_NA) is not None:
             return "information-for-identity"
+        if len(message.values(Dhcpv6Option.IA_NA)) > _IDENTITIES:
+            return "too-many-identities"
         return None
 
     # What each message does
@@ -218,8 +221,9 @@ class Dhcpv6Server:
         kind: Dhcpv6MessageType = _Type.REPLY,
         extra: tuple[tuple[int, bytes], ...] = (),
     ) -> Dhcpv6:
-        wanted = tuple((code, self._parameters[code]) for code in message.requested_options if code in self._parameters)
-        if message.message_type == _Type.INFORMATION_REQUEST and Dhcpv6Option.INFORMATION_REFRESH_TIME in message.requested_options:
+        asked = dict.fromkeys(message.requested_options)  # what is asked for twice is told once
+        wanted = tuple((code, self._parameters[code]) for code in asked if code in self._parameters)
+        if message.message_type == _Type.INFORMATION_REQUEST and Dhcpv6Option.INFORMATION_REFRESH_TIME in asked:
             wanted += ((Dhcpv6Option.INFORMATION_REFRESH_TIME, _REFRESH_TIME.to_bytes(4, "big")),)
         options = self._identifiers(message) + extra + _packed(identities) + wanted
         return Dhcpv6(kind, message.transaction_id, options)
