@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from netemu.errors import HostError
+from netemu.io.streamstate import StreamSnapshot
 from netemu.net.loop import Loop
 from netemu.net.sockets import (
     DEFAULT_TIMEOUT,
@@ -58,6 +59,11 @@ class Host(ABC):
     loop: Loop
     name: str
 
+    @property
+    def moves_streams(self) -> bool:
+        """Can it take a connection out of one stream and put it into another (`park_stream`, `restore_stream`)?"""
+        return False
+
     @abstractmethod
     def open_stream(self, remote: Endpoint, local: Endpoint | None = None) -> StreamSocket:
         """Begin a TCP connection to `remote`; watch `connected` and `error` through `on_change`."""
@@ -96,6 +102,20 @@ class Host(ABC):
     def open_path_listener(self, path: str) -> ListenerSocket:
         """Listen on a UNIX socket at `path`, where a stale socket may be but nothing else; `HostError` on a host without files."""
         raise HostError(errno.EOPNOTSUPP, f"listen on {path} on host {self.name}, which has no files")
+
+    def park_stream(self, stream: StreamSocket) -> StreamSnapshot:
+        """Take the connection out of `stream`, which is closed then; its peer hears nothing, and is not answered any more.
+
+        It stays parked until `restore_stream` of its snapshot, or until the host closes. `HostError` where that cannot be done,
+        the stream is as it was then.
+        """
+        raise HostError(errno.EOPNOTSUPP, f"move {stream!r} away from host {self.name}, which moves no connections")
+
+    def restore_stream(self, state: StreamSnapshot) -> StreamSocket:
+        """Let a new stream go on with a connection that was parked, here or elsewhere; `HostError` where that cannot be done."""
+        raise HostError(
+            errno.EOPNOTSUPP, f"move the connection {state.local} -> {state.remote} to host {self.name}, which moves no connections"
+        )
 
     def tcp_connect(self, address: Address, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Stream:
         """Connect from the host, as a program beside QEMU would (to a forwarded port, say)."""

@@ -14,7 +14,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -23,14 +23,16 @@ from netemu.errors import HostError, LocalError
 from netemu.io.messages import Messages
 from netemu.io.namespace import Namespace
 from netemu.io.osdatagram import OsDatagram, OsPing
-from netemu.io.osstream import NO_ENDPOINT, OsListener, OsStream, socket_endpoint
+from netemu.io.osstream import LINGER_NONE, NO_ENDPOINT, OsListener, OsStream, socket_endpoint
 from netemu.io.osunix import Programs, connect_path, listen_path
 from netemu.io.peekstream import PeekStream, kernel_peeks
 from netemu.io.services import DnsServer, ServiceHost
 from netemu.io.stream import Closeable
+from netemu.io.streamstate import StreamSnapshot
+from netemu.io.tcprepair import may_repair, revive
 from netemu.io.watcher import FdWatcher
 from netemu.net.loop import Loop
-from netemu.net.sockets import Address, endpoint
+from netemu.net.sockets import Address, StreamSocket, endpoint
 from netemu.wire.address import Endpoint, Family, IPAddress
 from netemu.wire.fields import ANY_IPV4
 
@@ -67,6 +69,7 @@ class OsHost(ServiceHost):
         self._open_in = open_in
         self._resolv_conf = resolv_conf
         self._open: dict[Closeable, None] = {}
+        self._parked: dict[tuple[Endpoint, Endpoint], socket.socket] = {}
         self._programs = Programs()
 
     def open_stream(self, remote: Endpoint, local: Endpoint | None = None) -> OsStream:
@@ -116,6 +119,37 @@ class OsHost(ServiceHost):
     def open_path_listener(self, path: str) -> OsListener:
         return self._keep(OsListener(self.loop, self._watcher, listen_path(path), self._stream, self._forget))
 
+    @property
+    def moves_streams(self) -> bool:
+        with self._socket(4, socket.SOCK_STREAM) as probe:
+            return may_repair(probe)
+
+    def park_stream(self, stream: StreamSocket) -> StreamSnapshot:
+        if not isinstance(stream, OsStream) or stream not in self._open or not stream.connected or stream.error:
+            return super().park_stream(stream)
+        state, sock = stream.park()
+        self._parked[state.local, state.remote] = sock
+        return state
+
+    def restore_stream(self, state: StreamSnapshot) -> OsStream:
+        stream = self._stream(self._socket(state.remote.address.version, socket.SOCK_STREAM), state.remote)
+        try:
+            stream.take_over(state, partial(self._unpark, state.local, state.remote))
+        except HostError:
+            stream.abort()
+            self._unpark(state.local, state.remote, reset=True)
+            raise
+        return stream
+
+    def _unpark(self, local: Endpoint, remote: Endpoint, *, reset: bool = False) -> None:
+        """Close the socket that a connection was taken out of: in silence, for another has it, or by a reset."""
+        parked = self._parked.pop((local, remote), None)
+        if parked is not None:
+            if reset:
+                revive(parked)
+                parked.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
+            parked.close()
+
     def nameservers(self) -> list[Endpoint]:
         return [*self.served_nameservers(), *_read_nameservers(Path(self._resolv_conf))]
 
@@ -128,6 +162,8 @@ class OsHost(ServiceHost):
             super().close()
             while self._open:
                 self._open.popitem()[0].close()
+            while self._parked:
+                self._parked.popitem()[1].close()
             self._programs.close()
             self._watcher.close()
 

@@ -23,16 +23,19 @@ import struct
 import termios
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from ipaddress import IPv4Address, ip_address
 
 from netemu.io.stream import BufferedStream, Closeable
+from netemu.io.streamstate import StreamSnapshot
+from netemu.io.tcprepair import freeze, thaw
 from netemu.io.watcher import READABLE, WRITABLE, FdWatcher
 from netemu.net.clock import MILLISECOND
 from netemu.net.loop import Loop
 from netemu.net.sockets import StreamSocket
 from netemu.wire.address import Endpoint
 
-__all__ = ["NO_ENDPOINT", "URGENT", "OsListener", "OsStream", "socket_endpoint"]
+__all__ = ["LINGER_NONE", "NO_ENDPOINT", "URGENT", "OsListener", "OsStream", "socket_endpoint"]
 
 URGENT = select.EPOLLPRI
 
@@ -43,7 +46,7 @@ _ACCEPTS = 64  # connections taken before other callbacks have their turn
 _RETRY = 100 * MILLISECOND  # after the process ran out of descriptors or the kernel out of memory
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # accept(2)
 NO_ENDPOINT = Endpoint(IPv4Address("127.0.0.1"), 0)
-_LINGER_NONE = struct.pack("ii", 1, 0)  # struct linger: close sends a reset
+LINGER_NONE = struct.pack("ii", 1, 0)  # struct linger: close sends a reset
 
 
 def socket_endpoint(address: tuple[str, int] | tuple[str, int, int, int] | str | bytes) -> Endpoint:
@@ -85,6 +88,30 @@ class OsStream(BufferedStream):
             self._watch()
         else:
             self._fail(error)
+
+    def park(self) -> tuple[StreamSnapshot, socket.socket]:
+        """Take the connection out: what it is, and its socket, which hears nothing any more. The stream is closed then."""
+        kernel = freeze(self._socket, self.local, self.remote, finished=self._finished, eof=self.eof)
+        state = replace(kernel, received=bytes(self._received) + kernel.received)
+        self._unwatch()
+        self._forget(self)
+        self._shut(errno.EBADF)
+        return state, self._socket
+
+    def take_over(self, state: StreamSnapshot, before_connect: Callable[[], None]) -> None:
+        """Go on with a connection that was parked; see `netemu.io.tcprepair.thaw`."""
+        thaw(self._socket, state, self._restored(state), before_connect)
+        self.local = state.local
+        self._finished = state.finished
+        self.eof = state.eof
+        self.connected = True
+        self._tell()
+        self._watch()
+
+    def _restored(self, state: StreamSnapshot) -> bytes:
+        """What the kernel is to have of what nobody has read."""
+        self._received += state.received
+        return b""
 
     def room(self) -> int:
         if not self.connected or self._finished or self.error or self._blocked:
@@ -151,7 +178,7 @@ class OsStream(BufferedStream):
     def _release(self, *, reset: bool) -> None:
         self._unwatch()
         if reset:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
         self._socket.close()
         self._watcher.expect()
         self._forget(self)

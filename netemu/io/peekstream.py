@@ -17,6 +17,7 @@ from functools import cache
 
 from netemu.io.osstream import URGENT, OsStream
 from netemu.io.stream import Closeable
+from netemu.io.streamstate import StreamSnapshot
 from netemu.io.watcher import ERROR, HANGUP, READABLE, WRITABLE, FdWatcher
 from netemu.net.loop import Loop
 from netemu.wire.address import Endpoint
@@ -50,6 +51,10 @@ class PeekStream(OsStream):
         self._waiting = 0
         self._offset = 0  # where the kernel peeks next
         sock.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, 0)
+
+    def _restored(self, state: StreamSnapshot) -> bytes:
+        self._waiting = len(state.received)
+        return state.received
 
     def available(self) -> int:
         return self._waiting

@@ -24,6 +24,7 @@ class PipeStream(BufferedStream):
         super().__init__(loop, local, remote)
         self._capacity = capacity
         self._peer: Self | None = None
+        self._arrived = 0
 
     def join(self, peer: Self) -> None:
         """The handshake is done: these are the two ends of one connection."""
@@ -48,6 +49,7 @@ class PipeStream(BufferedStream):
             self._loop.call_soon(lambda: self._fail(errno.ECONNRESET))
         elif count:
             peer._received += data[:count]
+            peer._arrived += count
             peer._tell()
         return count
 

@@ -27,9 +27,10 @@ from netemu.errors import HostError, LocalError
 from netemu.io.services import ServiceHost
 from netemu.io.simnet import UNREACHABLE_ERRORS, Fate, IcmpReport, Network, PortTable, Route, RouteTable, unspecified
 from netemu.io.simsockets import SimDatagram, SimListener, SimPing, SimStream
+from netemu.io.streamstate import StreamSnapshot
 from netemu.net.clock import SECOND
 from netemu.net.loop import Loop
-from netemu.net.sockets import Address, endpoint
+from netemu.net.sockets import Address, StreamSocket, endpoint
 from netemu.wire.address import Endpoint, Family, IPAddress
 from netemu.wire.fields import ANY_IPV4
 
@@ -48,7 +49,8 @@ class SimHost(ServiceHost):
 
     `address` and `address6` are the host's own, the sources of what it sends; `nameservers` is what `nameservers()` begins
     with; `buffer` is how many octets a stream holds per direction; `groups` are the group ids of the process that runs the
-    user network, and `ping_group_range` decides whether one of them may ping.
+    user network, and `ping_group_range` decides whether one of them may ping; `moves_streams` False is a process without
+    CAP_NET_ADMIN.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class SimHost(ServiceHost):
         buffer: int = 65_536,
         groups: Iterable[int] = (100,),
         ping_group_range: tuple[int, int] = (0, 2_147_483_647),
+        moves_streams: bool = True,
     ) -> None:
         super().__init__(loop, name)
         if buffer < 1:
@@ -75,6 +78,8 @@ class SimHost(ServiceHost):
         self._nameservers = [endpoint(server, _DNS_PORT) for server in nameservers]
         self._buffer = buffer
         self._accepted: dict[SimStream, None] = {}
+        self._moves_streams = moves_streams
+        self._parked: dict[tuple[Endpoint, Endpoint], SimStream] = {}
         self._pings: list[SimPing] = []
         self._routes = RouteTable(Route(Fate.REFUSED, error=errno.ENETUNREACH))
         for network in (_LOOPBACK, _LOOPBACK_IPV6, ip_network(self.address), ip_network(self.address6)):
@@ -157,7 +162,40 @@ class SimHost(ServiceHost):
         super().close()
         for holder in (*self.tcp_ports, *self._accepted, *self.udp_ports, *self._pings):
             holder.close()
+        self._parked.clear()
         self._pings.clear()
+
+    @property
+    def moves_streams(self) -> bool:
+        return self._moves_streams
+
+    def park_stream(self, stream: StreamSocket) -> StreamSnapshot:
+        if not self._moves_streams:
+            raise HostError(errno.EPERM, f"move {stream!r} away")
+        if not isinstance(stream, SimStream) or not stream.connected or stream.error:
+            return super().park_stream(stream)
+        connected = stream not in self._accepted
+        state, waiting = stream.park()
+        if connected:
+            self.tcp_ports.hold(state.local, waiting)
+        self._parked[state.local, state.remote] = waiting
+        return state
+
+    def restore_stream(self, state: StreamSnapshot) -> SimStream:
+        operation = f"move the connection {state.local} -> {state.remote} to host {self.name}"
+        if not self._moves_streams:
+            raise HostError(errno.EPERM, operation)
+        waiting = self._parked.get((state.local, state.remote))
+        if waiting is None:
+            raise HostError(errno.EADDRNOTAVAIL, f"{operation}, where it is not parked")
+        stream = SimStream(self, state.local, state.remote, self._buffer)
+        stream.take_over(waiting, state)
+        del self._parked[state.local, state.remote]
+        if self.tcp_ports.find(state.local) is waiting:
+            self.tcp_ports.hold(state.local, stream)
+        else:
+            self._accepted[stream] = None
+        return stream
 
     def source_for(self, bound: IPAddress, destination: IPAddress) -> IPAddress:
         """The source address of a packet from a socket bound to `bound`."""

@@ -11,11 +11,12 @@ from __future__ import annotations
 import errno
 from collections import Counter, deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from netemu.errors import HostError
 from netemu.io.pipe import PipeStream
 from netemu.io.simnet import IcmpReport
+from netemu.io.streamstate import StreamSnapshot
 from netemu.net.loop import Timer
 from netemu.net.sockets import StreamSocket
 from netemu.wire.address import Endpoint, Family, IPAddress
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["SimDatagram", "SimListener", "SimPing", "SimStream"]
 
 _MAX_DATAGRAM = 65_507  # octets: what an IPv4 packet holds behind its header and UDP's (RFC 768, RFC 791)
+_SEQUENCE = 0xFFFFFFFF  # sequence numbers here count octets from 0
 _BACKLOG = 128  # connections that wait to be accepted; more are refused, as Linux does with tcp_abort_on_overflow
 
 
@@ -44,6 +46,46 @@ class SimStream(PipeStream):
     def refuse(self, error: int) -> None:
         """There will be no connection, or no more."""
         self._fail(error)
+
+    def park(self) -> tuple[StreamSnapshot, SimStream]:
+        """Take the connection out of this stream: what it is, and where its peer waits, which can send nothing meanwhile."""
+        peer = self._peer
+        assert peer is not None
+        state = StreamSnapshot(
+            local=self.local,
+            remote=self.remote,
+            send_sequence=peer._arrived & _SEQUENCE,
+            receive_sequence=self._arrived & _SEQUENCE,
+            taken=b"",
+            unsent=0,
+            received=bytes(self._received),
+            finished=self._finished,
+            eof=self.eof,
+        )
+        waiting = SimStream(self._host, self.local, self.remote, 0)
+        waiting._go_on(peer, state)
+        self._peer = None
+        self.close()
+        return state, waiting
+
+    def take_over(self, waiting: SimStream, state: StreamSnapshot) -> None:
+        """Go on with the connection of which `state` was taken; `HostError` if an octet would be lost or come twice."""
+        peer = waiting._peer
+        assert peer is not None
+        if (peer._arrived & _SEQUENCE, waiting._arrived & _SEQUENCE) != (state.send_sequence, state.receive_sequence):
+            raise HostError(errno.EINVAL, f"move a connection to {self!r}, whose sequence numbers are others")
+        self._go_on(peer, state)
+        self._received += state.received
+        self._finished = state.finished
+        self.eof = state.eof or waiting.eof
+        if waiting.error:
+            self._fail(waiting.error)
+        peer._tell()
+
+    def _go_on(self, peer: Self, state: StreamSnapshot) -> None:
+        self.connected = True
+        self._arrived = state.receive_sequence
+        self._peer, peer._peer = peer, self
 
     def _release(self, *, reset: bool) -> None:
         self._host.forget_stream(self)

@@ -24,6 +24,7 @@ from netemu.user.guest_forward import GuestForward
 from netemu.user.leases import Lease
 from netemu.user.network import UserNetwork
 from netemu.user.options import UserOptions
+from netemu.user.snapshot import Restored
 
 if TYPE_CHECKING:
     from netemu.peers.smbd import Smbd
@@ -136,6 +137,26 @@ class UserNetdev:
         """Serve there no more; connections that are open go on. Raises `LocalError` if it is not there."""
         with self._loop:
             self.network.remove_guest_forward(forward)
+
+    def save_state(self) -> bytes:
+        """What another `user` netdev with the same options needs to go on where this one is; this one only waits for `close` then.
+
+        Guests notice nothing, nor do the peers of TCP connections if the host can move them (`Host.moves_streams`: a `SimHost`, or
+        Linux with CAP_NET_ADMIN); others are reset. The host, which may be the other netdev's as well, must live until the state is
+        loaded.
+        """
+        with self._loop:
+            return self.network.save_state(self._loop.now())
+
+    def load_state(self, state: bytes) -> Restored:
+        """Go on where the netdev was that gave `state`: what moved, and what was lost and why. This one must be fresh.
+
+        Raises `LocalError`, and changes nothing, for what is no state of a network with these options.
+        """
+        with self._loop:
+            restored = self.network.load_state(state, self._loop.now())
+            self._pump.kick()
+        return restored
 
     def close(self) -> None:
         """Give back every socket, unplug the port, stop every timer."""

@@ -16,10 +16,10 @@ of our own addresses is a conflict). What is not done: proxy ARP, RARP.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar, cast
 
 from netemu.net.clock import SECOND
 from netemu.wire.address import BROADCAST_MAC, ZERO_MAC, IPAddress, MacAddress
@@ -34,6 +34,7 @@ __all__ = [
     "Conflict",
     "NeighbourCache",
     "NeighbourEvent",
+    "NeighbourSnapshot",
     "Resolved",
     "SendArp",
     "Unresolved",
@@ -86,6 +87,15 @@ class Conflict:
 
 
 NeighbourEvent: TypeAlias = SendArp | Resolved[Packet] | Unresolved[Packet] | Conflict
+
+
+@dataclass(frozen=True, slots=True)
+class NeighbourSnapshot:
+    """A neighbour that is known, as it is saved: `age` nanoseconds ago it was last heard."""
+
+    address: IPAddress
+    mac: MacAddress
+    age: int
 
 
 @dataclass(slots=True)
@@ -171,6 +181,20 @@ class NeighbourCache(Generic[Packet]):
     def announce(self, address: IPv4Address) -> None:
         """Tell everybody that `address` is here: a gratuitous request (RFC 5227 3)."""
         self._events.append(SendArp(Arp(ArpOperation.REQUEST, self.mac, address, ZERO_MAC, address)))
+
+    def snapshot(self, now: int) -> tuple[NeighbourSnapshot, ...]:
+        """Those that are known, the longest unconfirmed first."""
+        return tuple(
+            NeighbourSnapshot(address, entry.mac, now - entry.confirmed)
+            for address, entry in self._entries.items()
+            if entry.mac is not None
+        )
+
+    def restore(self, known: Iterable[NeighbourSnapshot], source: IPv4Address, now: int) -> None:
+        """Know these again, in their order; `source` is the address of ours that asks for them."""
+        for each in known:
+            self._create(cast("IPv4Address", each.address), source)
+            self._entries[cast("IPv4Address", each.address)] = _Entry(source, each.mac, now - each.age)
 
     def flush(self) -> None:
         """Forget everything; packets that wait are lost (the interface lost its address)."""

@@ -19,14 +19,14 @@ Documents: RFC 4861 7.2, 7.3, 10, appendix C. What is not done: hints of upper l
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from ipaddress import IPv6Address
-from typing import Final, Generic, TypeAlias, TypeVar
+from typing import Final, Generic, TypeAlias, TypeVar, cast
 
 from netemu.net.clock import MILLISECOND, SECOND
-from netemu.stack.neighbour import MAX_ENTRIES, MAX_PARKED, Resolved, Unresolved
+from netemu.stack.neighbour import MAX_ENTRIES, MAX_PARKED, NeighbourSnapshot, Resolved, Unresolved
 from netemu.wire.address import MacAddress
 
 __all__ = ["NeighbourCache6", "NeighbourEvent6", "NeighbourState", "Solicit"]
@@ -165,6 +165,15 @@ class NeighbourCache6(Generic[Packet]):
         if mac is not None:
             self._give(address, entry, mac)
         return was_router and not is_router
+
+    def snapshot(self) -> tuple[NeighbourSnapshot, ...]:
+        """Those that are known, the longest unused first; how long ago each was heard is not kept."""
+        return tuple(NeighbourSnapshot(address, entry.mac, 0) for address, entry in self._entries.items() if entry.mac is not None)
+
+    def restore(self, known: Iterable[NeighbourSnapshot], source: IPv6Address) -> None:
+        """Know these again, all of them STALE; `source` is the address of ours that asks for them."""
+        for each in known:
+            self.learn(cast("IPv6Address", each.address), source, each.mac)
 
     def flush(self) -> None:
         """Forget everything; packets that wait are lost."""

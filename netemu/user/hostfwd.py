@@ -13,9 +13,11 @@ they are for there.
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from netemu.errors import HostError, LocalError
 from netemu.net.port import FrameView
@@ -26,6 +28,7 @@ from netemu.user.idle import IdleTable
 from netemu.user.plain import Layout, flow_key
 from netemu.user.realm import Realm
 from netemu.user.side import Packet, Quotation
+from netemu.user.snapshot import PeerSnapshot
 from netemu.user.tcp import TcpNat
 from netemu.user.trains import KeptDatagram, TrainWriter, kept, train_of
 from netemu.user.udp import MAPPING_TIMEOUT
@@ -79,6 +82,22 @@ class HostForwards:
     def add(self, rule: str) -> Forward:
         """Begin to forward; the result has the port that was chosen for port 0. Raises `LocalError` and `HostError`."""
         wanted = parse_forward(rule, self._realm.options.places)
+        return self._open(wanted)
+
+    def remove(self, forward: Forward) -> None:
+        """Stop to forward; raises `LocalError` if there is no such forward."""
+        ports = self._ports.pop(forward, None)
+        if ports is None:
+            present = ", ".join(map(str, self._ports)) or "none"
+            raise LocalError(f"forward {forward} is not there, so it cannot be removed; there are: {present}")
+        for port in ports:
+            self._sockets.pop(port).close()
+        for peer in self._peers:
+            if peer.forward in ports:
+                self._peers.remove((peer.forward, peer.address))
+                self._forget(peer)
+
+    def _open(self, wanted: Forward) -> Forward:
         open_one = self._listen if wanted.protocol == "tcp" else self._bind
         sockets: dict[Forward, _Closeable] = {}
         try:
@@ -93,19 +112,6 @@ class HostForwards:
         self._ports[forward] = tuple(sockets)
         self._sockets.update(sockets)
         return forward
-
-    def remove(self, forward: Forward) -> None:
-        """Stop to forward; raises `LocalError` if there is no such forward."""
-        ports = self._ports.pop(forward, None)
-        if ports is None:
-            present = ", ".join(map(str, self._ports)) or "none"
-            raise LocalError(f"forward {forward} is not there, so it cannot be removed; there are: {present}")
-        for port in ports:
-            self._sockets.pop(port).close()
-        for peer in self._peers:
-            if peer.forward in ports:
-                self._peers.remove((peer.forward, peer.address))
-                self._forget(peer)
 
     def _listen(self, wanted: Forward) -> tuple[Forward, _Closeable]:
         host = self._realm.host
@@ -188,6 +194,9 @@ class HostForwards:
     def _meet(self, forward: Forward, socket: TrainSocket, source: Endpoint, now: int) -> _Peer:
         wanted = self._realm.visitors.seen_as(source, forward.guest.address)
         visible = self._realm.free_endpoint(wanted, lambda each: flow_key(forward.guest, each) in self._by_guest)
+        return self._add(forward, socket, source, visible, now)
+
+    def _add(self, forward: Forward, socket: TrainSocket, source: Endpoint, visible: Endpoint, now: int) -> _Peer:
         peer = _Peer(forward, socket, source, visible, now)
         evicted = self._peers.add((forward, source), peer, now)
         if evicted is not None:
@@ -224,6 +233,46 @@ class HostForwards:
             )
             for peer, used, expires in self._peers.entries()
         ]
+
+    def snapshot(self, now: int) -> tuple[PeerSnapshot, ...]:
+        """The peers of forwarded UDP ports."""
+        return tuple(
+            PeerSnapshot(
+                forward=peer.forward,
+                address=peer.address,
+                visible=peer.visible,
+                sent=peer.sent,
+                received=peer.received,
+                datagrams_sent=peer.datagrams_sent,
+                datagrams_received=peer.datagrams_received,
+                age=now - peer.opened,
+                idle=now - used,
+            )
+            for peer, used, _ in self._peers.entries()
+        )
+
+    def restore(self, forwards: Iterable[Forward]) -> list[tuple[Forward, HostError]]:
+        """Forward these ports and no others; those that the host does not give."""
+        refused = []
+        for present in self.forwards:
+            self.remove(present)
+        for wanted in forwards:
+            try:
+                self._open(wanted)
+            except HostError as error:
+                refused.append((wanted, error))
+        return refused
+
+    def restore_peer(self, state: PeerSnapshot, now: int) -> None:
+        """Have a peer of a restored forward again."""
+        socket = self._sockets.get(state.forward)
+        if socket is None or state.forward.protocol != "udp":
+            raise HostError(errno.EADDRNOTAVAIL, f"forward {state.forward}, which is not there")
+        peer = self._add(state.forward, cast("TrainSocket", socket), state.address, state.visible, now - state.idle)
+        self._realm.visitors.seen_as(state.visible, state.forward.guest.address)  # shown as it is, if it was
+        peer.opened = now - state.age
+        peer.sent, peer.datagrams_sent = state.sent, state.datagrams_sent
+        peer.received, peer.datagrams_received = state.received, state.datagrams_received
 
     def deadline(self) -> int | None:
         return self._peers.deadline()

@@ -25,6 +25,7 @@ from netemu.user.flow import Flow
 from netemu.user.idle import IdleTable
 from netemu.user.realm import Realm
 from netemu.user.side import Packet, Quotation
+from netemu.user.snapshot import EchoSnapshot
 from netemu.wire.address import Endpoint, IPAddress
 from netemu.wire.icmpv4 import Icmpv4
 from netemu.wire.icmpv6 import Icmpv6
@@ -85,6 +86,28 @@ class EchoService:
             )
             for session, used, expires in self._sessions.entries()
         ]
+
+    def snapshot(self, now: int) -> tuple[EchoSnapshot, ...]:
+        return tuple(
+            EchoSnapshot(
+                guest=session.guest,
+                identifier=session.identifier,
+                sent=session.sent,
+                received=session.received,
+                datagrams_sent=session.datagrams_sent,
+                datagrams_received=session.datagrams_received,
+                age=now - session.opened,
+                idle=now - used,
+            )
+            for session, used, _ in self._sessions.entries()
+        )
+
+    def restore(self, state: EchoSnapshot, now: int) -> None:
+        """Have a session again; `HostError` where the host gives no ping socket."""
+        session = self._session(state.guest, state.identifier, now - state.idle)
+        session.opened = now - state.age
+        session.sent, session.datagrams_sent = state.sent, state.datagrams_sent
+        session.received, session.datagrams_received = state.received, state.datagrams_received
 
     def deadline(self) -> int | None:
         return self._sessions.deadline()

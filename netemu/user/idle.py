@@ -45,7 +45,7 @@ class IdleTable(Generic[Key, Value]):
         return entry[0]
 
     def add(self, key: Key, value: Value, now: int) -> Value | None:
-        """Put in a new entry; the one that had to leave for it, if any."""
+        """Put in a new entry, last used at `now`; the one that had to leave for it, if any."""
         evicted = None
         if len(self._entries) >= self._capacity:
             evicted, _ = self._entries.pop(next(iter(self._entries)))

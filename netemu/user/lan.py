@@ -12,14 +12,14 @@ Datagrams larger than the MTU are cut, those that must not be are counted (`not-
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Address
 from typing import Final
 
 from netemu.errors import HostError
 from netemu.net.port import Frame
 from netemu.stack.fragments import fragment
-from netemu.stack.neighbour import Conflict, NeighbourCache, Resolved, SendArp
+from netemu.stack.neighbour import Conflict, NeighbourCache, NeighbourSnapshot, Resolved, SendArp
 from netemu.user.options import UserOptions
 from netemu.wire.address import IPAddress, MacAddress
 from netemu.wire.arp import Arp
@@ -121,6 +121,14 @@ class Lan:
         """The frames that wait, and those added meanwhile."""
         while self._output:
             yield self._output.popleft()
+
+    def snapshot(self, now: int) -> tuple[int, tuple[NeighbourSnapshot, ...]]:
+        """The last identification, and the guests that are known."""
+        return self._identification, self._neighbours.snapshot(now)
+
+    def restore(self, identification: int, neighbours: Iterable[NeighbourSnapshot], now: int) -> None:
+        self._identification = identification
+        self._neighbours.restore(neighbours, self._options.host, now)
 
     def deadline(self) -> int | None:
         return self._neighbours.deadline()

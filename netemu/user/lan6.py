@@ -11,15 +11,15 @@ All its addresses are at one MAC address, the one that it has in IPv4.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from ipaddress import IPv6Address
 
 from netemu.stack.fragments6 import fragment6
-from netemu.stack.neighbour import Resolved
+from netemu.stack.neighbour import NeighbourSnapshot, Resolved
 from netemu.stack.neighbour6 import NeighbourCache6, Solicit
 from netemu.user.options import UserOptions
 from netemu.user.options6 import link_local
-from netemu.user.ra import RouterAdvertiser, advertisement
+from netemu.user.ra import RouterAdvertiser, RouterSnapshot, advertisement
 from netemu.wire.address import IPAddress, MacAddress
 from netemu.wire.ether import Ethernet, EtherType
 from netemu.wire.fields import ANY_IPV6
@@ -159,6 +159,16 @@ class Lan6:
 
     def _send_nd(self, source: IPv6Address, destination: IPv6Address, message: Icmpv6, now: int) -> None:
         self._route(self._nd_packet(source, destination, message), now)
+
+    # State
+
+    def snapshot(self, now: int) -> tuple[RouterSnapshot, tuple[NeighbourSnapshot, ...]]:
+        """When the router speaks, and the guests that are known."""
+        return self._advertiser.snapshot(now), self._neighbours.snapshot()
+
+    def restore(self, router: RouterSnapshot, neighbours: Iterable[NeighbourSnapshot], now: int) -> None:
+        self._advertiser.restore(router, now)
+        self._neighbours.restore(neighbours, self.router)
 
     # Time
 

@@ -11,13 +11,13 @@ Clients are told apart by their client identifier, or by their hardware address 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar, cast
 
 from netemu.wire.address import IPAddress, MacAddress
 
-__all__ = ["Lease", "LeaseState", "LeaseTable"]
+__all__ = ["Lease", "LeaseSnapshot", "LeaseState", "LeaseTable"]
 
 LeaseState = Literal["offered", "bound", "declined", "released", "expired"]
 
@@ -44,6 +44,18 @@ class Lease(Generic[Address]):
     def holds(self) -> bool:
         """The address is not free."""
         return self.state in _HOLDING
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseSnapshot:
+    """A record as it is saved; `remaining` nanoseconds are left of its time, none where that is over."""
+
+    address: IPAddress
+    client: bytes
+    mac: MacAddress
+    state: LeaseState
+    remaining: int
+    hostname: str | None
 
 
 class LeaseTable(Generic[Address]):
@@ -105,6 +117,20 @@ class LeaseTable(Generic[Address]):
     def release(self, lease: Lease[Address], now: int) -> None:
         """The client gives its address back; the record remembers it."""
         self._leases[lease.address] = replace(lease, state="released", expires=now)
+
+    def snapshot(self, now: int) -> tuple[LeaseSnapshot, ...]:
+        """The records, in their order."""
+        return tuple(
+            LeaseSnapshot(lease.address, lease.client, lease.mac, lease.state, max(lease.expires - now, 0), lease.hostname)
+            for lease in self
+        )
+
+    def restore(self, records: Iterable[LeaseSnapshot], now: int) -> None:
+        """Put back the records of a table with the same pool."""
+        for record in records:
+            address = cast("Address", record.address)
+            expires = now + record.remaining
+            self._leases[address] = Lease(address, record.client, record.mac, record.state, expires, record.hostname)
 
     def deadline(self) -> int | None:
         """When the next record's time is over."""

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
+from netemu.errors import LocalError
 from netemu.io.host import Host
 from netemu.net.offload import CSUM, TSO4, TSO_ECN, USO4, USO6, complete, lower
 from netemu.net.port import Frame, FrameView
@@ -44,6 +45,7 @@ from netemu.user.icmp import EchoService
 from netemu.user.lan import Lan
 from netemu.user.lan6 import Lan6
 from netemu.user.leases import Lease
+from netemu.user.mover import Mover
 from netemu.user.options import UserOptions
 from netemu.user.plain import Layout, plain
 from netemu.user.realm import Realm
@@ -51,6 +53,8 @@ from netemu.user.router6 import Router6
 from netemu.user.side import Packet, Quotation
 from netemu.user.side4 import Side4
 from netemu.user.side6 import Side6
+from netemu.user.snapshot import Restored
+from netemu.user.state import check, pack, unpack
 from netemu.user.tcp import TcpNat
 from netemu.user.tftp import FileStore, TftpServer
 from netemu.user.trains import TrainWriter
@@ -121,7 +125,19 @@ class UserNetwork:
             )
             self._services.append(self._tftp)
         services: dict[int, Callable[[Packet, int], None]] = {IpProtocol.UDP: self._receive_udp, IpProtocol.TCP: self._tcp.receive}
+        self._at_rest = False
         self._router6 = Router6(options, lan6, side6, self._echo, services, self._tcp.reported, self.counters)
+        self._mover = Mover(
+            options=options,
+            lan=self._lan,
+            lan6=lan6,
+            dhcp=self._dhcp,
+            dhcp6=self._router6.dhcp,
+            tcp=self._tcp,
+            udp=self._udp,
+            forwards=self._forwards,
+            echo=self._echo,
+        )
         self._parts: tuple[_Timed, ...] = (
             self._router6,
             self._lan,
@@ -209,6 +225,35 @@ class UserNetwork:
         """Serve there no more. Raises `LocalError` if there is no such server."""
         self._servers.remove(forward)
 
+    def save_state(self, now: int) -> bytes:
+        """What another network with the same options needs to go on where this one is (`netemu.user.snapshot`, `.state`).
+
+        This one is at rest then: it hears nothing, says nothing and has no sockets. A guest notices nothing, nor does the peer of a
+        connection that can be moved; others are reset. Raises `LocalError` if it is at rest already.
+        """
+        if self._at_rest:
+            raise LocalError("the network was saved already, and is at rest: load the state into another one")
+        snapshot = self._mover.save(now)
+        self._rest()
+        return pack(snapshot)
+
+    def load_state(self, state: bytes, now: int) -> Restored:
+        """Go on where the network was that gave `state`; what moved, and what was lost.
+
+        Raises `LocalError`, and changes nothing, if `state` is not what `save_state` gave, or not of a network with these options,
+        or if this network is not a fresh one.
+        """
+        if self._at_rest or self.leases or self.leases6 or self.flows():
+            raise LocalError("a state is loaded into a fresh network, and this one has served guests already: make another one")
+        snapshot = unpack(state)
+        check(snapshot, self.options)
+        return self._mover.load(snapshot, now)
+
+    def _rest(self) -> None:
+        self._at_rest = True
+        self._short_ways.clear()
+        self.close()
+
     def close(self) -> None:
         """Give back every socket of the host's; guests hear nothing more."""
         for part in self._services:
@@ -218,6 +263,9 @@ class UserNetwork:
 
     def receive(self, frame: Frame, now: int) -> None:
         """A frame from the guests."""
+        if self._at_rest:
+            self.counters["at-rest"] += 1
+            return
         try:
             self._receive(Ethernet.parse(frame), now)
         except WireError as error:
@@ -271,6 +319,8 @@ class UserNetwork:
 
     def transmit_offloaded(self, now: int, offloads: int) -> Iterator[tuple[FrameView, VnetHeader | None]]:
         """The frames for the guests: what waits, then what the host's sockets bring."""
+        if self._at_rest:
+            return
         self._writer.offloads = self._trains.offloads = offloads
         self._realm.work_off(now)
         yield from self._lan.transmit()
@@ -280,11 +330,15 @@ class UserNetwork:
                 yield short
 
     def deadline(self) -> int | None:
+        if self._at_rest:
+            return None
         deadlines = [part.deadline() for part in self._parts]
         deadlines.append(self._reassembler.deadline())
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def expire(self, now: int) -> None:
+        if self._at_rest:
+            return
         for part in self._parts:
             part.expire(now)
         for first in self._reassembler.expire(now):

@@ -16,6 +16,7 @@ What is not done: a last advertisement when the network ends (6.2.5), for its gu
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from netemu.net.clock import SECOND
@@ -24,7 +25,7 @@ from netemu.wire.address import MacAddress
 from netemu.wire.ndisc import RouterAdvertisement
 from netemu.wire.ndisc_options import Dnssl, Mtu, NdOption, PrefixInformation, Rdnss, SourceLinkLayerAddress
 
-__all__ = ["RouterAdvertiser", "advertisement"]
+__all__ = ["RouterAdvertiser", "RouterSnapshot", "advertisement"]
 
 # RFC 4861 6.2.1, defaults, and 10, protocol constants
 _MAX_INTERVAL: Final = 600 * SECOND  # MaxRtrAdvInterval
@@ -62,6 +63,15 @@ def advertisement(options: UserOptions, mac: MacAddress) -> RouterAdvertisement:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterSnapshot:
+    """As it is saved: how many advertisements were `sent`, how long ago the last, in how long the next."""
+
+    sent: int
+    last: int | None
+    next: int | None
+
+
 class RouterAdvertiser:
     """Says when an advertisement is due. `getrandbits(n)` gives n random bits; times are nanoseconds."""
 
@@ -84,6 +94,18 @@ class RouterAdvertiser:
             due += self._last + _MIN_DELAY_BETWEEN - now
         if self._next is None or due < self._next:
             self._next = due
+
+    def snapshot(self, now: int) -> RouterSnapshot:
+        return RouterSnapshot(
+            sent=self._sent,
+            last=None if self._last is None else now - self._last,
+            next=None if self._next is None else max(self._next - now, 0),
+        )
+
+    def restore(self, state: RouterSnapshot, now: int) -> None:
+        self._sent = state.sent
+        self._last = None if state.last is None else now - state.last
+        self._next = None if state.next is None else now + state.next
 
     def deadline(self) -> int | None:
         return self._next

@@ -51,7 +51,7 @@ from netemu.wire.tcp import ACK, RST, SYN, URG, Tcp
 from netemu.wire.tcp import MINIMUM_HEADER_LENGTH as TCP_HEADER_LENGTH
 from netemu.wire.vnet_hdr import VnetHeader
 
-__all__ = ["TcpNat"]
+__all__ = ["TcpFlow", "TcpNat"]
 
 _FLOWS: Final = 16_384
 _HALF_OPEN: Final = 128
@@ -96,7 +96,9 @@ class _Stream:
 
 
 @dataclass(slots=True, eq=False)
-class _Flow:
+class TcpFlow:
+    """One flow: the guest's connection, and the host's stream that it goes on as."""
+
     key: _Key
     stream: StreamSocket
     octets: _Stream
@@ -123,17 +125,17 @@ class TcpNat:
 
     def __init__(self, realm: Realm, writer: SegmentWriter) -> None:
         self.servers: dict[Endpoint, Callable[[], StreamSocket]] = {}
-        self._realm = realm
+        self.realm = realm
         self._writer = writer
         self._configs = {
             family: TcpConfig(mss=realm.options.mtu - side.header_length - TCP_HEADER_LENGTH, keepalive_idle_ns=_KEEPALIVE_IDLE)
             for family, side in realm.sides.items()
         }
-        self._flows: dict[_Key, _Flow] = {}
-        self._by_octets: dict[bytes, _Flow] = {}  # those of IPv4, by `flow_key`
-        self._half_open: dict[_Flow, None] = {}  # the oldest first
-        self._changed: dict[_Flow, None] = {}
-        self._timers: Deadlines[_Flow] = Deadlines()
+        self._flows: dict[_Key, TcpFlow] = {}
+        self._by_octets: dict[bytes, TcpFlow] = {}  # those of IPv4, by `flow_key`
+        self._half_open: dict[TcpFlow, None] = {}  # the oldest first
+        self._changed: dict[TcpFlow, None] = {}
+        self._timers: Deadlines[TcpFlow] = Deadlines()
 
     # From the guests
 
@@ -152,7 +154,7 @@ class TcpNat:
         elif segment.flags & (SYN | ACK | RST) == SYN:
             self._open(key, packet, segment, now)
         else:
-            self._realm.counters["tcp-unknown"] += 1
+            self.realm.counters["tcp-unknown"] += 1
             self._refuse(key, segment, now)
 
     def receive_fast(self, frame: FrameView, layout: Layout, end: int, header: VnetHeader | None, now: int) -> bool:
@@ -186,7 +188,7 @@ class TcpNat:
 
     def _open(self, key: _Key, packet: Packet, syn: Tcp, now: int) -> None:
         """A connection outwards."""
-        realm = self._realm
+        realm = self.realm
         guest, remote = key
         opener = self.servers.get(remote) or self._way_out(remote)
         if opener is None:
@@ -208,7 +210,7 @@ class TcpNat:
 
     def _way_out(self, remote: Endpoint) -> Callable[[], StreamSocket] | None:
         """How the host reaches a guest's `remote`; None: nobody listens there, or the guest may not."""
-        realm = self._realm
+        realm = self.realm
         target: Endpoint | None = None
         if remote.port == DNS_PORT and remote.address in realm.side(remote.address).resolvers:
             target = next(iter(realm.host.nameservers()), None)
@@ -221,7 +223,7 @@ class TcpNat:
     def _refuse(self, key: _Key, segment: Tcp, now: int) -> None:
         reply = reply_to_unknown(segment)
         if reply is not None:
-            self._send(key, reply, now)
+            self.send(key, reply, now)
 
     # From the host
 
@@ -230,17 +232,33 @@ class TcpNat:
         if not self._make_room():
             stream.abort()
             return
-        wanted = self._realm.visitors.seen_as(stream.remote, guest.address)
-        remote = self._realm.free_endpoint(wanted, lambda each: (guest, each) in self._flows)
+        wanted = self.realm.visitors.seen_as(stream.remote, guest.address)
+        remote = self.realm.free_endpoint(wanted, lambda each: (guest, each) in self._flows)
         flow = self._add((guest, remote), stream, None, now)
         flow.connection.open_active(now)
         self._begin(flow)
+
+    # From another network, and for one
+
+    def adopt(self, key: _Key, stream: StreamSocket, now: int) -> TcpFlow:
+        """A flow whose two halves are there already; its connection is the caller's to restore."""
+        flow = self._add(key, stream, None, now)
+        self._begin(flow)
+        return flow
+
+    def drain(self) -> list[TcpFlow]:
+        """Every flow, each the caller's from now on."""
+        flows = list(self._flows.values())
+        for flow in flows:
+            flow.stream.on_change = None
+        self._clear()
+        return flows
 
     # The table
 
     def _make_room(self) -> bool:
         if len(self._half_open) >= _HALF_OPEN:
-            self._realm.counters["tcp-half-open-evicted"] += 1
+            self.realm.counters["tcp-half-open-evicted"] += 1
             self._remove(next(iter(self._half_open)))
         if len(self._flows) < _FLOWS:
             return True
@@ -248,10 +266,10 @@ class TcpNat:
             if flow.connection.state is State.TIME_WAIT:
                 self._remove(flow)
                 return True
-        self._realm.counters["tcp-table-full"] += 1
+        self.realm.counters["tcp-table-full"] += 1
         return False
 
-    def _add(self, key: _Key, stream: StreamSocket, asked: Quotation | None, now: int) -> _Flow:
+    def _add(self, key: _Key, stream: StreamSocket, asked: Quotation | None, now: int) -> TcpFlow:
         guest, remote = key
         octets = _Stream(stream)
         config = self._configs[guest.address.version]
@@ -264,13 +282,13 @@ class TcpNat:
             guest,
             octets,
             octets,
-            self._realm.getrandbits(32),
-            self._realm.getrandbits(32),
+            self.realm.getrandbits(32),
+            self.realm.getrandbits(32),
             self._writer.payload,
         )
-        return _Flow(key, stream, octets, connection, asked, now, now)
+        return TcpFlow(key, stream, octets, connection, asked, now, now)
 
-    def _begin(self, flow: _Flow) -> None:
+    def _begin(self, flow: TcpFlow) -> None:
         self._flows[flow.key] = flow
         if flow.key[0].address.version == 4:
             self._by_octets[flow_key(*flow.key)] = flow
@@ -278,11 +296,11 @@ class TcpNat:
         self._changed[flow] = None
         flow.stream.on_change = lambda: self._stream_changed(flow)
 
-    def _stream_changed(self, flow: _Flow) -> None:
+    def _stream_changed(self, flow: TcpFlow) -> None:
         self._changed[flow] = None
-        self._realm.wakeup()
+        self.realm.wakeup()
 
-    def _remove(self, flow: _Flow) -> None:
+    def _remove(self, flow: TcpFlow) -> None:
         """Forget a flow; the host's stream ends as the guest's connection did."""
         del self._flows[flow.key]
         self._by_octets.pop(flow_key(*flow.key), None)
@@ -305,7 +323,7 @@ class TcpNat:
                 if self._flows.get(flow.key) is flow:
                     yield from self._advance(flow, now)
 
-    def _advance(self, flow: _Flow, now: int) -> Iterator[tuple[FrameView, VnetHeader | None] | None]:
+    def _advance(self, flow: TcpFlow, now: int) -> Iterator[tuple[FrameView, VnetHeader | None] | None]:
         connection, stream = flow.connection, flow.stream
         flow.used = now
         if flow.asked is not None and connection.state is not State.CLOSED:
@@ -318,7 +336,7 @@ class TcpNat:
                 connection.accept(now)
         if flow.asked is None:
             if stream.error and connection.state is not State.CLOSED:
-                self._realm.counters["tcp-host-reset"] += 1
+                self.realm.counters["tcp-host-reset"] += 1
                 connection.abort(now)
             connection.sink_ready(now)
             if stream.urgent:
@@ -332,7 +350,7 @@ class TcpNat:
                 else None
             )
             if frame is None:
-                self._send(flow.key, segment, now)
+                self.send(flow.key, segment, now)
             yield frame
         if connection.state is State.CLOSED:
             self._remove(flow)
@@ -341,21 +359,22 @@ class TcpNat:
             self._half_open.pop(flow, None)
         self._timers.set(flow, connection.deadline())
 
-    def _connect_failed(self, flow: _Flow, asked: Quotation, now: int) -> None:
+    def _connect_failed(self, flow: TcpFlow, asked: Quotation, now: int) -> None:
         error = flow.stream.error
-        self._realm.counters[f"tcp-{errno.errorcode.get(error, str(error)).lower()}"] += 1
+        self.realm.counters[f"tcp-{errno.errorcode.get(error, str(error)).lower()}"] += 1
         if error in _TOLD_BY_ICMP:
-            self._realm.unreachable(asked, error, now)
+            self.realm.unreachable(asked, error, now)
         elif error != errno.ETIMEDOUT:
             flow.connection.abort(now)
             for segment in flow.connection.transmit(now):
-                self._send(flow.key, segment, now)
+                self.send(flow.key, segment, now)
         self._remove(flow)
 
-    def _send(self, key: _Key, segment: Tcp, now: int) -> None:
+    def send(self, key: _Key, segment: Tcp, now: int) -> None:
+        """A segment to the guest, the long way."""
         guest, remote = key
         payload = segment.pack(remote.address, guest.address)
-        side = self._realm.side(guest.address)
+        side = self.realm.side(guest.address)
         side.datagram(remote.address, guest.address, Protocol.TCP, payload, now, dont_fragment=True)
 
     def flows(self) -> list[Flow]:
@@ -371,14 +390,15 @@ class TcpNat:
 
     def close(self) -> None:
         """Reset every flow on the host's side; guests are not told, as when a machine is switched off."""
-        for flow in list(self._flows.values()):
-            flow.stream.on_change = None
+        for flow in self.drain():
             flow.stream.abort()
-        for table in (self._flows, self._half_open, self._changed, self._timers):
+
+    def _clear(self) -> None:
+        for table in (self._flows, self._by_octets, self._half_open, self._changed, self._timers):
             table.clear()
 
 
-def _flow(flow: _Flow) -> Flow:
+def _flow(flow: TcpFlow) -> Flow:
     guest, remote = flow.key
     stream = flow.stream
     return Flow(

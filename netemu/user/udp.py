@@ -31,6 +31,7 @@ from netemu.user.idle import IdleTable
 from netemu.user.plain import Layout, flow_key
 from netemu.user.realm import Realm
 from netemu.user.side import Packet, Quotation
+from netemu.user.snapshot import MappingSnapshot
 from netemu.user.trains import KeptDatagram, TrainWriter, kept, train_of
 from netemu.wire.address import Endpoint
 from netemu.wire.udp import Udp
@@ -49,9 +50,8 @@ class _Mapping:
     guest: Endpoint
     socket: TrainSocket
     opened: int
-    remotes: dict[Endpoint, Quotation | KeptDatagram] = field(
-        default_factory=dict
-    )  # the last datagram to each, the longest idle first
+    # The last datagram to each, None if that was to another network of ours; the longest idle first.
+    remotes: dict[Endpoint, Quotation | KeptDatagram | None] = field(default_factory=dict)
     sent: int = 0
     received: int = 0
     datagrams_sent: int = 0
@@ -147,6 +147,30 @@ class UdpNat:
             for mapping, used, expires in self._mappings.entries()
         ]
 
+    def snapshot(self, now: int) -> tuple[MappingSnapshot, ...]:
+        return tuple(
+            MappingSnapshot(
+                guest=mapping.guest,
+                local=mapping.socket.local,
+                remotes=tuple(mapping.remotes),
+                sent=mapping.sent,
+                received=mapping.received,
+                datagrams_sent=mapping.datagrams_sent,
+                datagrams_received=mapping.datagrams_received,
+                age=now - mapping.opened,
+                idle=now - used,
+            )
+            for mapping, used, _ in self._mappings.entries()
+        )
+
+    def restore(self, state: MappingSnapshot, now: int) -> None:
+        """Have a mapping again, with its port; `HostError` where the host does not give that."""
+        mapping = self._add(state.guest, self._realm.host.open_datagram(state.local), now - state.idle)
+        mapping.opened = now - state.age
+        mapping.remotes = dict.fromkeys(state.remotes)
+        mapping.sent, mapping.datagrams_sent = state.sent, state.datagrams_sent
+        mapping.received, mapping.datagrams_received = state.received, state.datagrams_received
+
     def deadline(self) -> int | None:
         return self._mappings.deadline()
 
@@ -162,7 +186,10 @@ class UdpNat:
         mapping = self._mappings.use(guest, now)
         if mapping is not None:
             return mapping
-        realm, socket = self._realm, self._open(guest)
+        return self._add(guest, self._open(guest), now)
+
+    def _add(self, guest: Endpoint, socket: TrainSocket, now: int) -> _Mapping:
+        realm = self._realm
         mapping = _Mapping(guest, socket, now)
         socket.on_train = lambda payload, size, source: realm.post(
             partial(self._answered, mapping, payload, size, source), train_length(len(payload), size)

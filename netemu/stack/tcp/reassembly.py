@@ -60,6 +60,16 @@ class Reassembly:
         at = sequence & (len(self._ring) - 1)
         return self._ring[at : min(at + max(end - sequence, 0), len(self._ring))]
 
+    def ranges(self) -> list[tuple[int, int]]:
+        """What is held, in order, as pairs of first number and number behind the last."""
+        return [self._held[index] for index in range(len(self._held))]
+
+    def octets(self, start: int, end: int) -> bytes:
+        """A copy of the octets of one of `ranges`."""
+        at, size = start & (len(self._ring) - 1), end - start
+        head = bytes(self._ring[at : at + size])
+        return head + bytes(self._ring[: size - len(head)])
+
     def discard_below(self, sequence: int) -> None:
         """Octets before `sequence` are no longer wanted."""
         self._held.discard_below(sequence)
