@@ -177,14 +177,7 @@ class DnsServer:
         return self._resolve(query)
 
     def _resolve(self, query: DnsMessage) -> DnsMessage:
-        reply = DnsMessage(
-            query.identification,
-            query.questions,
-            response=True,
-            opcode=query.opcode,
-            recursion_desired=query.recursion_desired,
-            recursion_available=True,
-        )
+        reply = query.reply()
         if query.opcode != _STANDARD_QUERY:
             return replace(reply, response_code=ResponseCode.NOT_IMPLEMENTED)
         if len(query.questions) != 1:

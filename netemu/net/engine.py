@@ -121,6 +121,13 @@ class Pump:
             timer.cancel()
         self._timer = None if deadline is None else self._loop.call_at(deadline, self.kick)
 
+    def finish(self) -> None:
+        """Have the peer take the last there is to send, unless the port is busy or the pump was closed; then close."""
+        if not (self._closed or self.port.busy):
+            self._send(self._loop.now())
+            self.port.drain()
+        self.close()
+
     def close(self) -> None:
         """Stop: no timer of the engine's is left behind, and what was kicked before does nothing."""
         self._closed = True

@@ -148,6 +148,12 @@ class Port:
         if queue:
             self._schedule()
 
+    def drain(self) -> None:
+        """Have the peer's receiver take what waits there at once, for a sender that is about to unplug."""
+        peer = self.peer
+        while peer is not None and peer._queue and not peer._blocked:
+            peer._deliver()
+
     def flush(self) -> None:
         """This port's receiver can take frames again: deliver what waited, then wake the sender."""
         self._blocked = False

@@ -159,9 +159,10 @@ class UserNetdev:
         return restored
 
     def close(self) -> None:
-        """Give back every socket, unplug the port, stop every timer."""
+        """Tell the guests, give back every socket, unplug the port, stop every timer."""
+        self.network.leave(self._loop.now())
+        self._pump.finish()
         self._parts.close()
-        self._pump.close()
         self.port.disconnect()
 
 

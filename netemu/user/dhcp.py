@@ -12,6 +12,7 @@ How each message is answered:
   guests that leased from the one before it. Else a NAK. We are this network's only server, so both states get the same answer.
 - DECLINE: the address is not given to anyone for ten minutes. RELEASE: it is free, and remembered as the client's.
 - INFORM: an acknowledgement with the parameters, without address and lease times (4.3.5).
+- A BOOTP request, which has no message type: a BOOTREPLY of 300 octets, with an address that stays the client's (RFC 1534 2).
 
 The reply goes where the table of 4.1 (page 23) says: to `ciaddr` if the client has one, to the broadcast address if it set the
 broadcast flag, else to the new address at its hardware address. A NAK is broadcast. Client identifiers are returned (RFC 6842
@@ -23,8 +24,8 @@ A host that boots finds its file in `file` and in option 67, and the server in `
 class "HTTPClient", as UEFI wants it. Where option 121 is asked for and there are routes, it comes without option 3: its router
 is one of the routes then (RFC 3442, "DHCP Client Behavior").
 
-Messages through a relay (`giaddr`) are dropped: nothing on this network relays. BOOTP messages without a DHCP message type
-are dropped. Before offering an address the server does not probe whether somebody uses it (a SHOULD of 2.2).
+Messages through a relay (`giaddr`) are dropped: nothing on this network relays. Before offering an address the server does not
+probe whether somebody uses it (a SHOULD of 2.2).
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from netemu.wire.address import BROADCAST_MAC, MacAddress
 from netemu.wire.dhcpv4 import (
     BOOTREPLY,
     BOOTREQUEST,
+    MINIMUM_LENGTH,
     DhcpMessageType,
     DhcpOption,
     Dhcpv4,
@@ -57,6 +59,7 @@ __all__ = ["DhcpReply", "DhcpServer"]
 
 OFFER_TIME: Final = 60 * SECOND  # how long an offer is reserved; RFC 2131 leaves it to the server (3.1)
 DECLINE_TIME: Final = 600 * SECOND  # how long a refused address rests; likewise (4.3.3)
+_FOR_EVER: Final = 0xFFFFFFFF * SECOND  # what "infinity" is to DHCP (RFC 2131 3.3)
 _LIMITED_BROADCAST: Final = IPv4Address("255.255.255.255")
 _MINIMUM_DATAGRAM: Final = 576  # what every client must take (RFC 2131 2); the least value of option 57 (RFC 2132 9.10)
 _EVERYWHERE: Final = IPv4Network("0.0.0.0/0")
@@ -102,6 +105,8 @@ class DhcpServer:
             return self._ignore("not-a-request")
         if message.giaddr != ANY_IPV4:
             return self._ignore("relayed")
+        if DhcpOption.DHCP_MESSAGE_TYPE not in message.options:
+            return self._bootp(message, now)
         handler = self._handlers.get(message.message_type)
         if handler is None:
             return self._ignore("unknown-type")
@@ -188,6 +193,17 @@ class DhcpServer:
             return self._ignore("inform-without-address")
         return self._reply(message, DhcpMessageType.ACK, ANY_IPV4, self._parameters)
 
+    def _bootp(self, message: Dhcpv4, now: int) -> DhcpReply | None:
+        """There is no second message: the address is bound at once, and never asked for again."""
+        client = _client(message)
+        address = self.leases.choose(client, message.chaddr, None if message.ciaddr == ANY_IPV4 else message.ciaddr)
+        if address is None:
+            return self._ignore("pool-exhausted")
+        self.leases.put(Lease(address, client, message.chaddr, "bound", now + _FOR_EVER))
+        reply = self._answer(message, address, {})
+        reply = self._with_options(reply, _in_wanted_order(message, self._parameters), MINIMUM_LENGTH)
+        return DhcpReply(reply, *_where(message, address, to_all=False))
+
     # How it is said
 
     def _bind(self, message: Dhcpv4, address: IPv4Address, now: int, more: Mapping[int, bytes] = _NO_OPTIONS) -> DhcpReply:
@@ -225,19 +241,27 @@ class DhcpServer:
         if DhcpOption.CLIENT_IDENTIFIER in message.options:
             head[DhcpOption.CLIENT_IDENTIFIER] = message.options[DhcpOption.CLIENT_IDENTIFIER]
         nak = kind == DhcpMessageType.NAK
-        reply = Dhcpv4(
+        reply = self._answer(message, address, head)
+        if nak:
+            reply = replace(reply, siaddr=ANY_IPV4, file=b"")
+        if kind != DhcpMessageType.ACK:
+            reply = replace(reply, ciaddr=ANY_IPV4)
+        reply = self._with_options(reply, _in_wanted_order(message, available), self._size_limit(message))
+        return DhcpReply(reply, *_where(message, address, to_all=nak))
+
+    def _answer(self, message: Dhcpv4, address: IPv4Address, options: Mapping[int, bytes]) -> Dhcpv4:
+        """What every answer has in common."""
+        return Dhcpv4(
             op=BOOTREPLY,
             xid=message.xid,
             chaddr=message.chaddr,
-            ciaddr=message.ciaddr if kind == DhcpMessageType.ACK else ANY_IPV4,
+            ciaddr=message.ciaddr,
             yiaddr=address,
-            siaddr=ANY_IPV4 if nak else self._next_server,
-            file=b"" if nak else self._file,
+            siaddr=self._next_server,
+            file=self._file,
             broadcast=message.broadcast,
-            options=head,
+            options=options,
         )
-        reply = self._with_options(reply, _in_wanted_order(message, available), self._size_limit(message))
-        return DhcpReply(reply, *_where(message, address, to_all=nak))
 
     def _size_limit(self, message: Dhcpv4) -> int:
         """Octets of message that the client takes, and one datagram to it holds."""

@@ -10,8 +10,8 @@ The first server is asked first; the next one when it cannot be reached, when it
 repeats its question. The guest gets an answer in every case: SERVFAIL (RFC 1035 4.1.1) when the host has no name server, and
 when the last one has failed. With one server that is before the usual resolver asks again after five seconds.
 
-Questions of more than 4096 octets are not read (RFC 6891 6.2.5 suggests that size for any message). Questions over TCP are
-connections like any other, to the first server (`netemu.user.tcp`), which does not know the test's own names.
+Questions of more than 4096 octets are not read (RFC 6891 6.2.5 suggests that size for any message). An answer that says it is
+truncated passes as it is; the guest asks again over TCP then (`netemu.user.dns_stream`).
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ class _Asked:
 class DnsForwarder:
     """Asks the host's name server for the guests. Counters: `dns-` and what happened."""
 
-    def __init__(self, realm: Realm) -> None:
+    def __init__(self, realm: Realm, names: DnsNames) -> None:
         self._realm = realm
-        self._names = DnsNames(realm.options.dns_name)
+        self._names = names
         self._waiting: IdleTable[tuple[Endpoint, int], _Asked] = IdleTable(_WAITING, ANSWER_TIMEOUT)
 
     def receive(self, packet: Packet, datagram: Udp, now: int) -> None:
@@ -176,16 +176,7 @@ class DnsForwarder:
 
     def _fail(self, guest: Endpoint, address: Endpoint, query: DnsMessage, now: int) -> None:
         self._realm.counters["dns-failed"] += 1
-        reply = DnsMessage(
-            query.identification,
-            query.questions,
-            response=True,
-            opcode=query.opcode,
-            recursion_desired=query.recursion_desired,
-            recursion_available=True,
-            response_code=ResponseCode.SERVER_FAILURE,
-        )
-        self._realm.send_udp(address, guest, reply.pack(), now)
+        self._realm.send_udp(address, guest, query.reply(ResponseCode.SERVER_FAILURE).pack(), now)
 
     def _answered(self, asked: _Asked, data: bytes, source: Endpoint, now: int) -> None:
         if not self._is_waiting(asked):

@@ -66,6 +66,7 @@ class Lan6:
         self._neighbours.counters = counters
         self._advertiser = RouterAdvertiser(getrandbits)
         self._advertisement = advertisement(options, mac).icmpv6()
+        self._last_words = advertisement(options, mac, last=True).icmpv6()
 
     def is_own(self, address: IPAddress) -> bool:
         """One of the network's addresses."""
@@ -79,6 +80,11 @@ class Lan6:
     def is_member(self, group: IPv6Address) -> bool:
         """A group whose neighbour discovery is for the network (RFC 4291 2.8)."""
         return group in self._groups
+
+    def leave(self, now: int) -> None:
+        """Nobody routes here from now on (RFC 4861 6.2.5)."""
+        if self._advertiser.heard:
+            self._send_nd(self.router, ALL_NODES, self._last_words, now)
 
     # From the guests
 

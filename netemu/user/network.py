@@ -23,6 +23,7 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
@@ -35,6 +36,8 @@ from netemu.stack.fragments import Reassembler
 from netemu.stack.icmp import IcmpReport, is_martian
 from netemu.user.dhcp import DhcpServer
 from netemu.user.dns import DNS_PORT, DnsForwarder
+from netemu.user.dns_names import DnsNames
+from netemu.user.dns_stream import DnsStreams
 from netemu.user.fastpath import SegmentWriter
 from netemu.user.flow import Flow, Refusal
 from netemu.user.forward import Forward
@@ -113,8 +116,13 @@ class UserNetwork:
         self._writer = SegmentWriter(self._lan)
         self._trains = TrainWriter(self._realm, self._lan, lan6)
         self._udp = UdpNat(self._realm, self._trains)
-        self._dns = DnsForwarder(self._realm)
+        names = DnsNames(options.dns_name)
+        self._dns = DnsForwarder(self._realm, names)
         self._tcp = TcpNat(self._realm, self._writer)
+        if options.dns_name or not options.restrict:
+            streams = DnsStreams(self._realm, names)
+            for resolver in (Endpoint(address, DNS_PORT) for side in self._realm.sides.values() for address in side.resolvers):
+                self._tcp.servers[resolver] = partial(streams.open, resolver)
         self._forwards = HostForwards(self._realm, self._tcp, self._trains)
         self._servers = GuestForwards(self._realm, self._tcp)
         self._services: list[_Service] = [self._tcp, self._udp, self._forwards, self._echo, self._dns]
@@ -253,6 +261,11 @@ class UserNetwork:
         self._at_rest = True
         self._short_ways.clear()
         self.close()
+
+    def leave(self, now: int) -> None:
+        """Tell the guests that the router goes: transmit what there is once more, then close."""
+        if self.options.ipv6 and not self._at_rest:
+            self._router6.leave(now)
 
     def close(self) -> None:
         """Give back every socket of the host's; guests hear nothing more."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from typing import Final, Literal
 
 from netemu.errors import LocalError
-from netemu.wire.address import MacAddress
+from netemu.wire.address import IPAddress, MacAddress
 
 __all__ = ["HostfwdSource", "read_address", "read_boolean", "read_lease", "read_name", "read_network", "read_number", "read_route"]
 __all__ += ["read_source", "read_text", "read_text_if_any"]
@@ -96,10 +96,12 @@ def read_route(key: str, value: str) -> tuple[IPv4Network, IPv4Address]:
         raise LocalError(f"{key}={value}: a network and a router are needed, as in 198.51.100.0/24=10.0.2.9") from None
 
 
-def read_name(key: str, value: str) -> tuple[str, IPv4Address]:
-    """`db.test=192.0.2.9`: a name, and an address it has."""
-    name, _, address = value.partition("=")
+def read_name(key: str, value: str) -> tuple[str, IPAddress | str]:
+    """`db.test=192.0.2.9`, `db.test=2001:db8::9`, `www.test=db.test`: a name, and an address it has, or what it is an alias of."""
+    name, _, target = value.partition("=")
+    if not (name and target):
+        raise LocalError(f"{key}={value}: a name and an address or another name are needed, as in db.test=192.0.2.9")
     try:
-        return name, IPv4Address(address)
+        return name, ip_address(target)
     except ValueError:
-        raise LocalError(f"{key}={value}: a name and an IPv4 address are needed, as in db.test=192.0.2.9") from None
+        return name, target

@@ -21,6 +21,7 @@ from typing import Final, Self, cast
 
 from netemu.errors import LocalError
 from netemu.user import options6
+from netemu.user.dns_names import DnsNames
 from netemu.user.forward import Place, parse_forward
 from netemu.user.guest_forward import parse_guestfwd
 from netemu.user.option_values import (
@@ -78,7 +79,8 @@ class UserOptions:
     `guestfwd`: servers in the guests' network, `[tcp]:[server]:port-target`. `smb`: the directory that a Samba server shares at
     `smbserver`. `tftp`: the directory that the gateway serves; `tftp_write`: guests may put files there. `bootfile`,
     `tftp_server_name`: what DHCP says of booting. `pool_size`: leases, 1..4096. `static_lease`: whose address is settled. `ntp`,
-    `route`: DHCP options 42 and 121. `dns_name`: names that the DNS server knows by itself. `disable_host_loopback`: the gateway
+    `route`: DHCP options 42 and 121. `dns_name`: names that the DNS server knows by itself, each with an
+    address or the name it is an alias of. `disable_host_loopback`: the gateway
     does not stand for the host's loopback. `disable_dns`, `disable_dhcp`: there is no such server. `outbound_addr`,
     `outbound_addr6`: the host's address from which guests' connections, datagrams and pings go out; 0.0.0.0 and `::` leave that to
     the host. `hostfwd_source`: as what guests see the peers of forwarded ports (`netemu.user.visitors`).
@@ -113,7 +115,7 @@ class UserOptions:
     static_lease: tuple[tuple[MacAddress, IPv4Address], ...] = ()
     ntp: tuple[IPv4Address, ...] = ()
     route: tuple[tuple[IPv4Network, IPv4Address], ...] = ()
-    dns_name: tuple[tuple[str, IPv4Address], ...] = ()
+    dns_name: tuple[tuple[str, IPAddress | str], ...] = ()
     disable_host_loopback: bool = False
     disable_dns: bool = False
     disable_dhcp: bool = False
@@ -183,7 +185,7 @@ class UserOptions:
             if text is not None and not 0 < len(text.encode()) <= limit:
                 raise LocalError(f"{_key(name)}={text!r}: 1 to {limit} octets are allowed")
         pack_domain_search(self.dnssearch)
-        pack_domain_search(name for name, _ in self.dns_name)  # a name that DNS cannot say is refused
+        DnsNames(self.dns_name)
 
     @classmethod
     def from_pairs(cls, pairs: Iterable[tuple[str, str]]) -> Self:

@@ -10,7 +10,8 @@ them 64 bits (RFC 4862 5.5.3 d); the MTU; the DNS server and the search list (RF
 recommends. The flags M and O say what the DHCPv6 server serves. A restricted network has no way out: its router is
 nobody's default router (lifetime 0), and no DNS server is named.
 
-What is not done: a last advertisement when the network ends (6.2.5), for its guests see their link go down.
+When the network ends it says so, in a last advertisement with lifetimes of zero for the router (6.2.5) and the names (RFC 8106 5.1,
+5.2), unless it never sent another. The prefix stays: guests may go on talking to each other.
 """
 
 from __future__ import annotations
@@ -42,23 +43,24 @@ _DNS_LIFETIME: Final = 1800  # RFC 8106 5.1: three times the interval
 _SLAAC_PREFIX: Final = 64
 
 
-def advertisement(options: UserOptions, mac: MacAddress) -> RouterAdvertisement:
-    """What the router of a network with `options` says of it."""
+def advertisement(options: UserOptions, mac: MacAddress, *, last: bool = False) -> RouterAdvertisement:
+    """What the router of a network with `options` says of it; in its `last` words, that it routes and resolves no more."""
     net = options.ipv6_net
+    dns_lifetime = 0 if last else _DNS_LIFETIME
     told: list[NdOption] = [
         SourceLinkLayerAddress(mac),
         Mtu(options.mtu6),
         PrefixInformation(net, _VALID_LIFETIME, _PREFERRED_LIFETIME, on_link=True, autonomous=net.prefixlen == _SLAAC_PREFIX),
     ]
     if not options.restrict:
-        told.append(Rdnss(_DNS_LIFETIME, (options.ipv6_dns,)))
+        told.append(Rdnss(dns_lifetime, (options.ipv6_dns,)))
     if options.dnssearch:
-        told.append(Dnssl(_DNS_LIFETIME, options.dnssearch))
+        told.append(Dnssl(dns_lifetime, options.dnssearch))
     return RouterAdvertisement(
         hop_limit=_CUR_HOP_LIMIT,
         managed=options.dhcpv6 == "stateful",
         other=options.dhcpv6 != "off",
-        router_lifetime=0 if options.restrict else _ROUTER_LIFETIME,
+        router_lifetime=0 if last or options.restrict else _ROUTER_LIFETIME,
         options=tuple(told),
     )
 
@@ -94,6 +96,11 @@ class RouterAdvertiser:
             due += self._last + _MIN_DELAY_BETWEEN - now
         if self._next is None or due < self._next:
             self._next = due
+
+    @property
+    def heard(self) -> bool:
+        """Something was advertised."""
+        return self._sent > 0
 
     def snapshot(self, now: int) -> RouterSnapshot:
         return RouterSnapshot(

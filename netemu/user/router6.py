@@ -81,6 +81,10 @@ class Router6:
             if self._may_pass(datagram, now):
                 self._deliver(datagram, frame.source, now)
 
+    def leave(self, now: int) -> None:
+        """The router goes."""
+        self._lan.leave(now)
+
     def deadline(self) -> int | None:
         deadlines = (self._lan.deadline(), self.dhcp.deadline(), self._reassembler.deadline())
         return min((deadline for deadline in deadlines if deadline is not None), default=None)

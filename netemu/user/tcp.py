@@ -38,7 +38,6 @@ from netemu.stack.deadlines import Deadlines
 from netemu.stack.icmp import IcmpReport
 from netemu.stack.tcp import State, TcpConfig, TcpConnection, reply_to_unknown
 from netemu.stack.tcp.state import HANDSHAKE
-from netemu.user.dns import DNS_PORT
 from netemu.user.fastpath import SegmentWriter, segment_of
 from netemu.user.flow import Flow
 from netemu.user.plain import Layout, flow_key
@@ -119,8 +118,8 @@ class TcpFlow:
 class TcpNat:
     """The TCP flows of one network. Counters: `tcp-` and what happened.
 
-    `servers` are endpoints that the network serves by itself (guestfwd), restricted or not, each with what opens a stream for a
-    guest's connection; it may raise `HostError`.
+    `servers` are endpoints that the network serves by itself (DNS, guestfwd), restricted or not, each with what opens a stream for
+    a guest's connection; it may raise `HostError`.
     """
 
     def __init__(self, realm: Realm, writer: SegmentWriter) -> None:
@@ -211,13 +210,9 @@ class TcpNat:
     def _way_out(self, remote: Endpoint) -> Callable[[], StreamSocket] | None:
         """How the host reaches a guest's `remote`; None: nobody listens there, or the guest may not."""
         realm = self.realm
-        target: Endpoint | None = None
-        if remote.port == DNS_PORT and remote.address in realm.side(remote.address).resolvers:
-            target = next(iter(realm.host.nameservers()), None)
-        elif realm.is_outside(remote.address):
-            target = Endpoint(realm.to_host(remote.address), remote.port)
-        if realm.options.restrict or target is None:
+        if realm.options.restrict or not realm.is_outside(remote.address):
             return None
+        target = Endpoint(realm.to_host(remote.address), remote.port)
         return partial(realm.host.open_stream, target, realm.local_for(target))
 
     def _refuse(self, key: _Key, segment: Tcp, now: int) -> None:

@@ -38,7 +38,7 @@ __all__ = ["FileReader", "FileStore", "FileWriter", "TftpServer"]
 _TRANSFERS: Final = 20
 _INTERVAL: Final = SECOND
 _TRIES: Final = 5
-_HEADERS: Final = 20 + 8 + 4  # octets of IP, UDP and DATA around a block
+_HEADERS: Final = {4: 20 + 8 + 4, 6: 40 + 8 + 4}  # octets of IP, UDP and DATA around a block
 _LARGEST_WINDOW: Final = 16  # blocks
 _LARGEST_FILE: Final = 1 << 28  # octets that a guest may write
 _BLOCK_SIZES: Final = range(8, 65_464 + 1)  # RFC 2348
@@ -163,7 +163,7 @@ class TftpServer:
         self._send = send
         self._getrandbits = getrandbits
         self._counters = counters
-        self._largest_block = mtu - _HEADERS
+        self._mtu = mtu
         self._writable = writable
         self._transfers: dict[int, _Transfer] = {}  # by the server's port, the oldest first
 
@@ -249,16 +249,16 @@ class TftpServer:
         return None
 
     def _begin(self, guest: Endpoint, request: tftp.Request, now: int) -> None:
-        file, terms, state = (self._read if request.opcode == Opcode.RRQ else self._write)(request)
+        file, terms, state = (self._read if request.opcode == Opcode.RRQ else self._write)(guest, request)
         self._make_room()
         port = choose_port(0, self._transfers.__contains__, self._getrandbits, errno.EADDRINUSE)
         transfer = _Transfer(guest, port, request, file, state, terms.interval, now, now)
         self._transfers[port] = transfer
         self._put(transfer, state.again(), now)
 
-    def _read(self, request: tftp.Request) -> tuple[FileReader | FileWriter, _Terms, Sender | Receiver]:
+    def _read(self, guest: Endpoint, request: tftp.Request) -> tuple[FileReader | FileWriter, _Terms, Sender | Receiver]:
         file = self._store.open(request.filename)
-        terms = self._terms(request, file.size)
+        terms = self._terms(guest, request, file.size)
         source = NetasciiReader(file) if request.mode == "netascii" else file
         try:
             return file, terms, Sender(source, terms.block_size, terms.window, terms.opening)
@@ -266,18 +266,19 @@ class TftpServer:
             file.close()
             raise
 
-    def _write(self, request: tftp.Request) -> tuple[FileReader | FileWriter, _Terms, Sender | Receiver]:
-        terms = self._terms(request, None)
+    def _write(self, guest: Endpoint, request: tftp.Request) -> tuple[FileReader | FileWriter, _Terms, Sender | Receiver]:
+        terms = self._terms(guest, request, None)
         if int(terms.granted.get("tsize", 0)) > _LARGEST_FILE:
             raise HostError(errno.EFBIG, "take a file of a guest's")
         file = self._store.create(request.filename)
         return file, terms, Receiver(_Upload(file, request.mode), terms.block_size, terms.window, terms.opening)
 
-    def _terms(self, request: tftp.Request, size: int | None) -> _Terms:
+    def _terms(self, guest: Endpoint, request: tftp.Request, size: int | None) -> _Terms:
         granted: dict[str, str] = {}
+        largest_block = self._mtu - _HEADERS[guest.address.version]
         for name, text in request.options.items():
             if name == "blksize" and _in_range(text, _BLOCK_SIZES):
-                granted[name] = str(min(int(text), self._largest_block))
+                granted[name] = str(min(int(text), largest_block))
             elif name == "windowsize" and _in_range(text, _WINDOWS):
                 granted[name] = str(min(int(text), _LARGEST_WINDOW))
             elif name == "timeout" and _in_range(text, _TIMEOUTS):

@@ -8,16 +8,16 @@ header's reserved bits and octets behind the last record are ignored.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from ipaddress import ip_address
 from typing import Final, Self
 
-from netemu.wire.dns_name import append_name, name_text, pack_labels, read_labels
+from netemu.wire.dns_name import append_name, name_labels, name_text, pack_labels, read_labels
 from netemu.wire.errors import WireError
 from netemu.wire.fields import Buffer, IPAddress, check_limits, pack_fields, unpack_fields
 
-__all__ = ["CLASS_IN", "DnsMessage", "Question", "RecordType", "ResourceRecord", "ResponseCode", "a_record"]
+__all__ = ["CLASS_IN", "DnsMessage", "Question", "RecordType", "ResourceRecord", "ResponseCode", "a_record", "name_record"]
 
 CLASS_IN: Final = 1  # RFC 1035 3.2.4
 
@@ -123,6 +123,20 @@ class DnsMessage:
     recursion_available: bool = False
     response_code: int = ResponseCode.NO_ERROR
 
+    def reply(self, response_code: int = ResponseCode.NO_ERROR) -> Self:
+        """The answer to this question as it begins: without records, from who offers recursion."""
+        return replace(
+            self,
+            answers=(),
+            authorities=(),
+            additionals=(),
+            response=True,
+            authoritative=False,
+            truncated=False,
+            recursion_available=True,
+            response_code=response_code,
+        )
+
     @classmethod
     def parse(cls, data: Buffer) -> Self:
         """Read a message, without the length that TCP puts in front; raises `WireError`."""
@@ -181,6 +195,11 @@ class DnsMessage:
 def a_record(name: str, address: IPAddress, ttl: int) -> ResourceRecord:
     """`name` has this address, for `ttl` seconds: an A record, or AAAA for an IPv6 address."""
     return ResourceRecord(name, _ADDRESS_TYPES[address.version], ttl, address.packed)
+
+
+def name_record(name: str, kind: RecordType, target: str, ttl: int) -> ResourceRecord:
+    """A record of `name` whose data is the name `target`, for `ttl` seconds: CNAME or PTR, say; raises `LocalError`."""
+    return ResourceRecord(name, kind, ttl, pack_labels(name_labels(target)))
 
 
 def _read_question(data: Buffer, at: int) -> tuple[Question, int]:

@@ -266,7 +266,7 @@ def test_inform_gives_parameters_and_no_lease() -> None:
 @pytest.mark.parametrize(
     ("message", "counter"),
     [
-        (dhcp_message(None), "dhcp-unknown-type"),
+        (dhcp_message(None, {DhcpOption.DHCP_MESSAGE_TYPE: b"\x63"}), "dhcp-unknown-type"),
         (dhcp_message(DhcpMessageType.OFFER), "dhcp-unknown-type"),
         (dhcp_message(DhcpMessageType.DISCOVER, giaddr=GUEST), "dhcp-relayed"),
         (replace(dhcp_message(DhcpMessageType.DISCOVER), op=BOOTREPLY), "dhcp-not-a-request"),
@@ -301,6 +301,44 @@ def test_the_reply_fits_the_size_the_client_takes() -> None:
         size, message = offer(too_little)
         assert size <= 576
         assert DhcpOption.DOMAIN_SEARCH not in message.options
+
+
+def test_a_bootp_client_has_its_address_for_ever() -> None:
+    lab = Lab(UserOptions(hostname="guest", domainname="x" * 60, bootfile="pxe.0"))
+    lab.dhcp(None, broadcast=True)
+    seen = lab.one()
+    reply = seen.dhcp
+    assert reply is not None
+    assert seen.udp is not None
+    assert (reply.op, reply.xid, reply.yiaddr, reply.siaddr, reply.file) == (2, 0x1234, GUEST, GATEWAY, b"pxe.0")
+    assert not {DhcpOption.DHCP_MESSAGE_TYPE, DhcpOption.SERVER_IDENTIFIER, DhcpOption.IP_ADDRESS_LEASE_TIME} & reply.options.keys()
+    assert (reply.options[DhcpOption.ROUTER], reply.options[DhcpOption.HOST_NAME]) == (GATEWAY.packed, b"guest")
+    assert DhcpOption.DOMAIN_NAME not in reply.options  # it does not fit
+    assert len(seen.udp.payload) == 300
+    assert seen.frame.destination == BROADCAST_MAC
+    lab.run(100_000)
+    (lease,) = lab.user.leases
+    assert (lease.address, lease.state) == (GUEST, "bound")
+    lab.dhcp(None)
+    again = lab.one()
+    assert again.dhcp is not None
+    assert (again.dhcp.yiaddr, again.frame.destination) == (GUEST, GUEST_MAC)
+
+
+def test_a_bootp_client_without_the_magic_cookie() -> None:
+    lab = Lab()
+    octets = dhcp_message(None).pack()
+    lab.dhcp_octets(octets[:236] + bytes(64))
+    assert lab.one().dhcp is not None
+
+
+def test_a_bootp_client_finds_no_address_left() -> None:
+    lab = Lab(UserOptions(pool_size=1))
+    lab.dhcp(None)
+    lab.take()
+    lab.dhcp(None, chaddr=MacAddress("52:54:00:00:00:01"))
+    assert lab.take() == []
+    assert lab.counters["dhcp-pool-exhausted"] == 1
 
 
 def test_asking_again_does_not_shorten_a_lease() -> None:

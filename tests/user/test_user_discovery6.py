@@ -6,6 +6,8 @@ from itertools import pairwise
 import pytest
 from user_driver6 import ANY, DNS, GATEWAY, GATEWAY_MAC, GUEST, GUEST_MAC, LINK_LOCAL, ROUTER, Lab6
 
+from netemu.errors import HostError
+from netemu.network import Network
 from netemu.user.options import UserOptions
 from netemu.wire.address import MacAddress
 from netemu.wire.icmpv6 import Icmpv6Type
@@ -161,6 +163,43 @@ def test_what_the_router_says() -> None:
 def test_the_flags_say_what_dhcpv6_serves(mode: str, flags: tuple[bool, bool]) -> None:
     said = advertised(UserOptions.from_pairs([("dhcpv6", mode)]))
     assert (said.managed, said.other) == flags
+
+
+def test_the_router_says_when_it_goes() -> None:
+    options = UserOptions(dnssearch=("a.example",))
+    lab = Lab6(options, hears_router=True)
+    solicit(lab)
+    lab.take(1)
+    lab.user.close()
+    seen = lab.one()
+    assert (seen.ip.source, seen.ip.destination, seen.ip.hop_limit) == (ROUTER, ALL_NODES, 255)
+    assert isinstance(seen.nd, RouterAdvertisement)
+    assert seen.nd.router_lifetime == 0
+    assert seen.nd.options[2:] == (
+        PrefixInformation(IPv6Network("fec0::/64"), 2_592_000, 604_800),
+        Rdnss(0, (DNS,)),
+        Dnssl(0, ("a.example",)),
+    )
+    lab.user.close()
+    assert lab.take() == []
+
+
+def test_a_router_that_nobody_heard_of_goes_in_silence() -> None:
+    lab = Lab6(hears_router=True)
+    lab.user.close()
+    assert lab.take() == []
+
+
+def test_a_guest_has_no_router_when_the_network_has_gone() -> None:
+    network = Network()
+    user = network.netdev("user")
+    guest = network.guest(netdev=user)
+    guest.slaac()
+    user.close()
+    network.run_for(0.1)
+    with pytest.raises(HostError, match="ENETUNREACH"), guest.udp() as socket:
+        socket.send_to(b"x", "2001:db8::7", 9)
+    network.close()
 
 
 def test_a_prefix_that_leaves_no_64_bits_is_not_for_making_addresses() -> None:

@@ -2,12 +2,15 @@
 
 import errno
 from ipaddress import IPv6Address
+from pathlib import Path
 
 import pytest
 from user_driver6 import ANY, DNS, GATEWAY, GUEST, LINK_LOCAL, ROUTER, SERVER, Lab6, Seen, is_error
 
 from netemu.user.options import UserOptions
+from netemu.wire import tftp
 from netemu.wire.address import Endpoint
+from netemu.wire.dhcpv6 import Dhcpv6, Dhcpv6MessageType, Dhcpv6Option
 from netemu.wire.dns import DnsMessage, Question, RecordType
 from netemu.wire.icmpv6 import Icmpv6, Icmpv6Type
 from netemu.wire.ipv6 import ALL_NODES, Extension, Fragment6, IPv6, NextHeader
@@ -365,6 +368,34 @@ def test_names_over_tcp() -> None:
     lab.host.dns_server({"www.example.org": "192.0.2.80"})
     lab.tcp(DNS, syn(53))
     assert segment(lab).flags == SYN | ACK
+
+
+# Files
+
+
+def test_files_by_the_url_that_dhcp_tells(tmp_path: Path) -> None:
+    """Option 59 (RFC 5970 3.1) leads to the file, which comes from a port of its own."""
+    (tmp_path / "pxe.0").write_bytes(bytes(2000))
+    lab = Lab6(UserOptions(tftp=str(tmp_path), bootfile="pxe.0"))
+    asked = ((int(Dhcpv6Option.CLIENTID), bytes(10)), (int(Dhcpv6Option.ORO), int(Dhcpv6Option.BOOTFILE_URL).to_bytes(2, "big")))
+    lab.dhcp(Dhcpv6(Dhcpv6MessageType.INFORMATION_REQUEST, 1, asked))
+    url = lab.one().dhcp.value(Dhcpv6Option.BOOTFILE_URL)
+    assert url == f"tftp://[{GATEWAY}]/pxe.0".encode()
+    lab.udp(GATEWAY, 69, tftp.Request(tftp.Opcode.RRQ, "pxe.0", "octet", {"blksize": "1024"}).pack())
+    received, answer = b"", lab.one()
+    for number in range(3):
+        assert answer.udp is not None
+        assert answer.ip.source == GATEWAY
+        port = answer.udp.source_port
+        assert port != 69
+        packet = tftp.parse(answer.udp.payload)
+        if number:
+            assert isinstance(packet, tftp.Data)
+            received += packet.data
+        lab.udp(GATEWAY, port, tftp.Acknowledgment(number).pack())
+        answer = lab.one() if number < 2 else answer
+    assert received == bytes(2000)
+    assert lab.take(30) == []
 
 
 # Restrictions

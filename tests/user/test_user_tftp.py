@@ -2,7 +2,7 @@
 
 import errno
 from collections import Counter
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 from hypothesis import given, settings
@@ -176,9 +176,10 @@ def test_options_and_their_limits() -> None:
 
 
 @pytest.mark.parametrize("mtu", [576, 1500, 9000])
-def test_the_largest_block_fits_one_datagram(mtu: int) -> None:
-    bench = Bench(mtu=mtu)
-    assert bench.begin(blksize="65464") == [OptionAcknowledgment({"blksize": str(mtu - 32)})]
+@pytest.mark.parametrize(("guest", "headers"), [(GUEST, 32), (Endpoint(IPv6Address("fec0::15"), 2000), 52)])
+def test_the_largest_block_fits_one_datagram(mtu: int, guest: Endpoint, headers: int) -> None:
+    request = Request(Opcode.RRQ, "text", "octet", {"blksize": "65464"})
+    assert Bench(mtu=mtu).ask(request, guest=guest) == [OptionAcknowledgment({"blksize": str(mtu - headers)})]
 
 
 @pytest.mark.parametrize(
