@@ -96,10 +96,11 @@ def _define_conformance(parser: argparse.ArgumentParser) -> None:
 
 
 def _conformance(chosen: argparse.Namespace) -> int:
-    from pytest_netemu.conformance import package_of, run, select
+    from pytest_netemu.conformance import package_of, refuse_unknown, run, select
 
     package = package_of(chosen.wall)
     if chosen.list:
+        refuse_unknown(package, backends=chosen.backend, guests=chosen.guest, nics=chosen.nic)
         for check in select(package, chosen.clause):
             print(f"{check.requirement.id:<32} {check.requirement.level:<12} {check.test}")
         return _OK

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from operator import attrgetter
@@ -23,27 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["own_commit", "register_backends", "register_guests"]
 
 _SOCKETS: Final = frozenset({"dhcp4", "ping", "resolve", "tcp.connect", "tcp.listen", "tcp.half-close", "udp"})
-_USER_NETWORK: Final = frozenset(
-    {
-        "arp",
-        "dhcp4.server",
-        "dns.forward",
-        "icmp.echo",
-        "icmp.forward",
-        "nat.tcp",
-        "nat.udp",
-        "hostfwd.tcp",
-        "hostfwd.udp",
-        "hostfwd.runtime",
-        "restrict",
-        "tftp.server",
-        "virtual-clock",
-    }
-)
-
-_EXTENDED: Final = frozenset({"dhcp4.extended", "guestfwd.tcp"})
-_IPV6: Final = frozenset({"dhcp6.server", "ipv6"})
-
 _GUESTS: Final = {
     "inproc": _SOCKETS | {"slaac", "dhcp6", "ipv6", "frames", "virtual-clock"},
     "netns": _SOCKETS | {"run"},
@@ -54,24 +33,16 @@ _PROBES: Final = {
     "uml": "netemu.guest.uml:UmlGuest.probe",
     "libslirp": "netemu.peers.libslirp:probe",
 }
-_PASST: Final = frozenset(
-    {
-        "arp",
-        "dhcp4.server",
-        "dns.forward",
-        "icmp.echo",
-        "icmp.forward",
-        "nat.tcp",
-        "nat.udp",
-        "hostfwd.tcp",
-        "hostfwd.udp",
-    }
-)
 _PASSTS: Final = ("passt", "passt@trixie-backports")
 _VERSIONS: Final = {
     "netns": "netemu.guest.netns:NetnsGuest.version",
     "uml": "netemu.guest.uml:UmlGuest.version",
     "libslirp": "netemu.peers.libslirp:version",
+}
+_CAPABILITIES: Final = {
+    "netemu": "netemu.netdev.protocol:BACKEND_CAPABILITIES",
+    "libslirp": "netemu.peers.libslirp:CAPABILITIES",
+    "passt": "netemu.peers.passt:CAPABILITIES",
 }
 _ARMS: Final[dict[str, Arm]] = {"netns": "kernel", "uml": "kernel", "libslirp": "oracle"}
 
@@ -89,14 +60,11 @@ def register_guests(registry: GuestRegistry) -> None:
 
 
 def register_backends(registry: BackendRegistry) -> None:
-    for kind, factory, capabilities in (
-        ("netemu", _netemu_backend, _USER_NETWORK | _EXTENDED | _IPV6),
-        ("libslirp", _libslirp_backend, _USER_NETWORK | _IPV6),
-    ):
+    for kind, factory in (("netemu", _netemu_backend), ("libslirp", _libslirp_backend)):
         registry.register(
             kind,
             factory,
-            capabilities=capabilities,
+            capabilities=partial(_capabilities, kind),
             probe=partial(_probe, kind),
             version=partial(_version, kind),
             arm=_ARMS.get(kind, "in-process"),
@@ -105,11 +73,16 @@ def register_backends(registry: BackendRegistry) -> None:
         registry.register(
             name,
             partial(_passt_backend, name),
-            capabilities=_PASST,
+            capabilities=partial(_capabilities, "passt"),
             probe=partial(_probe_passt, name),
             version=partial(_passt_version, name),
             arm="oracle",
         )
+
+
+def _capabilities(name: str) -> Collection[str]:
+    """What the part itself says."""
+    return cast("Collection[str]", _load(_CAPABILITIES[name]))
 
 
 def _probe(name: str) -> str | None:

@@ -28,7 +28,7 @@ from pytest_netemu.report.recorder import write_views
 from pytest_netemu.requirements import Requirement, catalogue
 from pytest_netemu.suites import WALLS
 
-__all__ = ["Check", "Progress", "Run", "checks", "checks_of", "package_of", "run", "select", "usage_error"]
+__all__ = ["Check", "Progress", "Run", "checks", "checks_of", "package_of", "refuse_unknown", "run", "select", "usage_error"]
 
 _ROOT: Final = Path(pytest_netemu.__file__).parent.parent  # so that a test's name is the same wherever one stands
 _USAGE_ERROR: Final = "ERROR: "  # how pytest begins what it has to say to its caller
@@ -136,21 +136,39 @@ def run(
     select(package, clauses)
     if workers < 0:
         raise LocalError(f"--workers {workers}: none (0) or more are needed")
-    arguments = ["--pyargs", package, "-c", os.devnull, "--rootdir", str(_ROOT), "-p", "no:cacheprovider", "--netemu-out", str(out)]
-    for flag, values in (("backend", backends), ("guest", guests), ("nic", nics), ("clause", clauses)):
-        arguments += [part for value in values for part in (f"--netemu-{flag}", value)]
+    arguments = ["--netemu-out", str(out), *_flags(backends, guests, nics)]
+    arguments += [part for clause in clauses for part in ("--netemu-clause", clause)]
     if workers:
         if find_spec("xdist") is None:
             raise LocalError("--workers needs pytest-xdist; install it, or leave --workers out")
         arguments += ["-n", str(workers)]
-    said = io.StringIO()
-    with _without_addopts(), redirect_stdout(said), redirect_stderr(said):
-        status = int(pytest.main(arguments, plugins=list(plugins)))
-    if status == pytest.ExitCode.USAGE_ERROR:
-        raise LocalError(usage_error(said.getvalue()))
+    status = _pytest(package, arguments, plugins)
     if status == pytest.ExitCode.NO_TESTS_COLLECTED:
         raise LocalError("no check was left to run; --list shows those there are")
     return Run(write_views(out / "events.jsonl"), out, status)
+
+
+def refuse_unknown(package: str, *, backends: Sequence[str] = (), guests: Sequence[str] = (), nics: Sequence[str] = ()) -> None:
+    """Raise the `LocalError` that `run` would raise for a part that nobody registered; nothing is run."""
+    asked = _flags(backends, guests, nics)
+    if asked:
+        _pytest(package, ["--collect-only", *asked])
+
+
+def _flags(backends: Sequence[str], guests: Sequence[str], nics: Sequence[str]) -> list[str]:
+    asked = (("backend", backends), ("guest", guests), ("nic", nics))
+    return [part for flag, values in asked for value in values for part in (f"--netemu-{flag}", value)]
+
+
+def _pytest(package: str, arguments: Sequence[str], plugins: Sequence[object] = ()) -> int:
+    """The exit status of pytest; what it calls a usage error is a `LocalError`."""
+    usual = ["--pyargs", package, "-c", os.devnull, "--rootdir", str(_ROOT), "-p", "no:cacheprovider"]
+    said = io.StringIO()
+    with _without_addopts(), redirect_stdout(said), redirect_stderr(said):
+        status = int(pytest.main([*usual, *arguments], plugins=list(plugins)))
+    if status == pytest.ExitCode.USAGE_ERROR:
+        raise LocalError(usage_error(said.getvalue()))
+    return status
 
 
 def usage_error(said: str) -> str:

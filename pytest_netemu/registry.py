@@ -41,15 +41,20 @@ def _nobody_knows() -> Version | None:
 class Registration(NamedTuple, Generic[T]):
     """One guest or backend. `factory(network, **options)` makes it; `probe()` is None or the reason why it cannot run here.
 
+    `declared` are its capabilities, or a function that gives them, for a part that is not loaded before it is asked for.
     `version()` is asked only for a part that was judged; None means that nobody knows.
     """
 
     name: str
     factory: Callable[..., T]
-    capabilities: frozenset[str]
+    declared: Collection[str] | Callable[[], Collection[str]]
     probe: Callable[[], str | None]
     version: Callable[[], Version | None]
     arm: Arm
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return frozenset(self.declared() if callable(self.declared) else self.declared)
 
 
 class Registry(Generic[T]):
@@ -64,7 +69,7 @@ class Registry(Generic[T]):
         name: str,
         factory: Callable[..., T],
         *,
-        capabilities: Collection[str],
+        capabilities: Collection[str] | Callable[[], Collection[str]],
         probe: Callable[[], str | None] = _runs_anywhere,
         version: Callable[[], Version | None] = _nobody_knows,
         arm: Arm = "in-process",
@@ -78,7 +83,7 @@ class Registry(Generic[T]):
             raise LocalError(f"{self.kind} {name!r} is registered already; choose another name")
         if arm not in ARMS:
             raise LocalError(f"{self.kind} {name!r} has arm {arm!r}; give one of {', '.join(ARMS)}")
-        self._known[name] = Registration(name, factory, frozenset(capabilities), probe, version, arm)
+        self._known[name] = Registration(name, factory, capabilities, probe, version, arm)
 
     def __getitem__(self, name: str) -> Registration[T]:
         try:

@@ -9,7 +9,8 @@ others. It asks for addresses once, too: the name server it forwards to is the o
 
 Its death is a `PeerError` out of the loop, with the last frame it was given and what it said.
 
-Versions differ: `--help` is asked for the options. Not bound: IPv6, vhost-user, the control socket for forwards (`--conf-path`).
+Versions differ: `--help` is asked for the options. Not bound: vhost-user, name servers in IPv6, the control
+socket for forwards (`--conf-path`).
 """
 
 from __future__ import annotations
@@ -43,9 +44,11 @@ CAPABILITIES: Final = frozenset(
     {
         "arp",
         "dhcp4.server",
+        "dhcp6.server",
         "dns.forward",
         "icmp.echo",
         "icmp.forward",
+        "ipv6",
         "nat.tcp",
         "nat.udp",
         "hostfwd.tcp",
@@ -56,7 +59,8 @@ CAPABILITIES: Final = frozenset(
 _NOBODY: Final = 65534
 _RESOLVER: Final = "127.0.0.53"  # where `Host.dns_server` serves unless told otherwise
 _TEMPLATE: Final = "template0"
-_TEMPLATE_ADDRESS: Final = "198.51.100.1/24"  # RFC 5737, TEST-NET-2
+_TEMPLATE_ADDRESSES: Final = ("198.51.100.1/24", "2001:db8:100::1/64")  # RFC 5737, TEST-NET-2; RFC 3849
+_GUEST6: Final = 0x15  # the guest's place in its IPv6 network: as in IPv4, 10.0.2.15
 _OPTION: Final = re.compile(r"(?<!\S)--[a-z0-9-]+")
 _PATIENCE: Final = 10  # seconds of real time for a word about itself
 
@@ -126,12 +130,13 @@ class PasstBackend:
         self.version = version(self._peer)
         self.net, self.gateway, self.dns, self.dhcpstart = options.net, options.host, options.dns, options.dhcpstart
         self.net6, self.gateway6, self.dns6 = options.ipv6_net, options.ipv6_host, options.ipv6_dns
-        self._places = {4: Place(self.net, self.dhcpstart)}
+        self._places = {4: Place(self.net, self.dhcpstart), 6: Place(self.net6, self.net6[_GUEST6])}
         arguments = self._arguments(options)
         with ExitStack() as made:
             self._namespace = made.enter_context(Namespace(id))
             self._namespace.add_bridge(_TEMPLATE)
-            self._namespace.add_address(_TEMPLATE_ADDRESS, _TEMPLATE)
+            for address in _TEMPLATE_ADDRESSES:
+                self._namespace.add_address(address, _TEMPLATE)
             self._namespace.set_ping_group_range(_NOBODY, _NOBODY)
             host = NetnsHost(loop, self._namespace, nameservers=(_RESOLVER,))
             made.callback(host.close)
@@ -159,15 +164,16 @@ class PasstBackend:
         if foreign:
             raise UnsupportedOptionError(f"passt has nothing for {', '.join(foreign).replace('_', '-')}: leave that out")
         known = _options(self._peer)
-        wanted = {
+        wanted: dict[str, object] = {
             "--foreground": True,
-            "--ipv4-only": True,
+            "--ipv4-only": not options.ipv6,
+            "--ipv6-only": not options.ipv4,
             "--no-dhcp": options.disable_dhcp,
             "--no-map-gw": options.disable_host_loopback,
             "--interface": _TEMPLATE,
-            "--address": options.dhcpstart,
+            "--address": [options.dhcpstart] * options.ipv4 + [self.net6[_GUEST6]] * options.ipv6,
             "--netmask": options.net.prefixlen,
-            "--gateway": options.host,
+            "--gateway": [options.host] * options.ipv4 + [options.ipv6_host] * options.ipv6,
             "--mtu": options.mtu,
             "--hostname": options.hostname,
             "--search": " ".join(options.dnssearch),
@@ -182,19 +188,20 @@ class PasstBackend:
             raise UnsupportedOptionError(
                 f"{self._peer} {self.version} has no {', '.join(unknown)}: leave that out, or take a newer one"
             )
-        return [option if value is True else f"{option}={value}" for option, value in wanted.items() if value]
+        return [argument for option, value in wanted.items() for argument in _words(option, value)]
 
     def _choose_port(self, rule: str) -> Forward:
         """The forward that `rule` asks for. There is no port 0, so a free one is chosen; nobody else is inside to take it."""
         asked = parse_forward(rule, self._places)
         if asked.path is not None or asked.count > 1:
             raise LocalError(f"hostfwd={rule}: passt is given no UNIX sockets and no ranges here; give a TCP or UDP port")
-        if asked.guest.address != self.dhcpstart:
+        if asked.guest.address not in (self.dhcpstart, self.net6[_GUEST6]):
             raise LocalError(f"hostfwd={rule}: passt forwards to its one guest, {self.dhcpstart}, so leave the guest's address out")
         if asked.host.port:
             return asked
         kind = socket.SOCK_STREAM if asked.protocol == "tcp" else socket.SOCK_DGRAM
-        with self._namespace.call(socket.socket, socket.AF_INET, kind) as sock:
+        family = socket.AF_INET if asked.host.address.version == 4 else socket.AF_INET6
+        with self._namespace.call(socket.socket, family, kind) as sock:
             try:
                 sock.bind((str(asked.host.address), 0))
             except OSError as error:
@@ -218,6 +225,14 @@ class PasstBackend:
     def close(self) -> None:
         """End the process, and with it its sockets, its host and its namespace."""
         self._made.close()
+
+
+def _words(option: str, value: object) -> list[str]:
+    """The arguments that say so: none for nothing, one for each of a list."""
+    if value is True:
+        return [option]
+    values = value if isinstance(value, list) else [value] if value else []
+    return [f"{option}={each}" for each in values]
 
 
 def _rules(forwards: tuple[Forward, ...]) -> list[str]:

@@ -52,6 +52,24 @@ def test_a_guest_lives_on_it(network, peer):
     assert stream.recv_exactly(200_000) == b"down" * 50_000
 
 
+def test_a_guest_has_ipv6_on_it(network):
+    if reason := passt.probe(NEW):
+        pytest.skip(reason)
+    made = backend(network, NEW, hostfwd=("tcp:[::1]:0-:80",))
+    guest = network.guest(netdev=made)
+    guest.slaac()
+    assert str(guest.dhcp6().address) == "fec0::15"
+    listener = made.host.tcp_listen("::1", 7)
+    stream = guest.tcp_connect(made.gateway6, 7)
+    stream.send(b"up")
+    assert listener.accept().recv_exactly(2) == b"up"
+
+    inside = guest.tcp_listen(80)
+    outside = made.host.tcp_connect("::1", made.forwards[0].host.port)
+    outside.send(b"in")
+    assert inside.accept().recv_exactly(2) == b"in"
+
+
 def test_a_forward_tells_its_real_port(network, peer):
     made = backend(network, peer, hostfwd=("tcp:127.0.0.1:0-:80",))
     guest = network.guest(netdev=made)
@@ -103,7 +121,7 @@ def test_what_it_cannot_is_refused_with_a_sentence(network, peer, options, messa
 
 def test_an_option_of_later_versions_is_refused_with_a_sentence(network, monkeypatch, peer):
     monkeypatch.setattr(passt, "_options", lambda _peer: frozenset({"--foreground"}))
-    with pytest.raises(LocalError, match=r"has no --ipv4-only, --interface.*take a newer one"):
+    with pytest.raises(LocalError, match=r"has no --interface.*take a newer one"):
         backend(network, peer)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from netemu.guest.protocol import CAPABILITIES
 from netemu.netdev.protocol import BACKEND_CAPABILITIES
-from netemu.peers import libslirp
+from netemu.peers import libslirp, passt
 from pytest_netemu.builtin import register_backends, register_guests
 from pytest_netemu.registry import Registry
 
@@ -32,6 +32,7 @@ def test_what_guests_can_do(guests, netemu):
 def test_what_backends_can_do(backends, netemu):
     assert backends["netemu"].capabilities == netemu.netdev("user").capabilities
     assert backends["libslirp"].capabilities == libslirp.CAPABILITIES <= BACKEND_CAPABILITIES.keys()
+    assert backends["passt"].capabilities == passt.CAPABILITIES <= BACKEND_CAPABILITIES.keys()
 
 
 def test_arms(guests, backends):

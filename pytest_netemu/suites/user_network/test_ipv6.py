@@ -78,6 +78,7 @@ def test_an_unknown_next_header_is_a_parameter_problem(netemu_tester: Tester) ->
 
 
 @judges("rfc8200/4.5/01")
+@pytest.mark.netemu_requires("virtual-clock")
 def test_incomplete_fragments_are_given_up_after_a_minute(netemu_tester: Tester) -> None:
     tester = Tester6(netemu_tester)
     message = Icmpv6.echo_request(1, 1, bytes(2000)).pack(tester.address, tester.gateway)
