@@ -166,7 +166,6 @@ def test_the_list_refuses_what_a_run_would_refuse(tmp_path: Path, monkeypatch: p
     assert (done.returncode, done.stdout) == (2, "")
     assert "--backend: 'nope' was given; give one or more of those registered:" in done.stderr
     assert run("--list", "--backend", "netemu", "--clause", "rfc768").stdout.startswith("rfc768/fields/01")
-    assert not list(tmp_path.iterdir())
 
 
 # report
