@@ -20,6 +20,7 @@ import netemu
 from netemu.errors import LocalError
 
 if TYPE_CHECKING:
+    from netemu.peers.root import Peer
     from pytest_netemu.conformance import Run
 
 __all__ = ["main"]
@@ -41,9 +42,10 @@ _ENABLES: Final = {
     "user-namespaces": "the same without root",
     "tun": "TAP backends, and guests that need a network device",
     "kvm": "fast QEMU guests",
+    "qemu": "QEMU guests, on any NIC model",
     "ping_group_range": "pings beyond the gateway on the real host",
     "linux.uml": "User-mode Linux guests",
-    "busybox": "the userland of User-mode Linux guests",
+    "busybox": "the userland of User-mode Linux and QEMU guests",
     "tshark": "an independent reading of captures in the project's own tests",
     "libslirp": "the libslirp backend",
 }
@@ -289,18 +291,16 @@ def _peers(chosen: argparse.Namespace) -> int:
 
 
 def _list_peers(_chosen: argparse.Namespace) -> int:
-    from netemu.peers.passt import version
     from netemu.peers.root import PEERS
 
     for peer in PEERS:
         reason = peer.missing()
-        print(f"{'no ' if reason else 'yes':<4}{peer!s:<28}{reason or version(peer)}")
+        print(f"{'no ' if reason else 'yes':<4}{peer!s:<28}{reason or _version(peer)}")
     return _OK
 
 
 def _install_peer(chosen: argparse.Namespace) -> int:
     from netemu.errors import HostError
-    from netemu.peers.passt import version
     from netemu.peers.root import locate
 
     peer = locate(chosen.name)
@@ -309,8 +309,19 @@ def _install_peer(chosen: argparse.Namespace) -> int:
     except HostError as error:
         print(f"netemu: {error}", file=sys.stderr)
         return _BROKEN
-    print(f"{peer}: {version(peer)} in {peer.root}")
+    print(f"{peer}: {_version(peer)} in {peer.root}")
     return _OK
+
+
+def _version(peer: Peer) -> str:
+    from netemu.peers import kernel, passt, qemu
+
+    ask: dict[str, Callable[[Peer], str]] = {
+        "passt": passt.version,
+        "qemu": lambda peer: qemu.find_qemu(str(peer)).version,
+        "kernel": lambda peer: kernel.find_kernel(str(peer)).release,
+    }
+    return ask[peer.program](peer)
 
 
 # doctor

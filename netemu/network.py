@@ -42,8 +42,10 @@ GUEST_KINDS = {
     "inproc": "netemu.guest.inproc:InprocGuest",
     "netns": "netemu.guest.netns:NetnsGuest",
     "uml": "netemu.guest.uml:UmlGuest",
+    "qemu": "netemu.guest.qemu:QemuGuest",
 }
 
+_WITH_NICS = {"qemu"}
 _FIRST_MAC = MacAddress("52:54:00:12:34:56")  # QEMU's default; the last octet counts up from there (net/net.c)
 
 
@@ -105,18 +107,24 @@ class Network:
         nic: str | None = None,
         mac: MacAddress | str | None = None,
         name: str | None = None,
+        **options: object,
     ) -> Guest:
-        """A guest of `kind`, joined by a link to `netdev`: a backend, a hub (a new port of it) or any free port."""
+        """A guest of `kind`, joined by a link to `netdev`: a backend, a hub (a new port of it) or any free port.
+
+        `options` are those of the kind, such as `kernel="kernel@bookworm"` of a qemu guest.
+        """
         if kind not in GUEST_KINDS:
             raise LocalError(f"guest kind {kind!r}: one of {', '.join(GUEST_KINDS)} is needed")
         if nic not in (None, "direct"):
-            raise LocalError(f'nic={nic!r}: there is no NIC model yet; leave it out (or say "direct") to join stack and netdev')
+            if kind not in _WITH_NICS:
+                raise LocalError(f'nic={nic!r}: {kind} guests have none; leave it out (or say "direct"), or take a qemu guest')
+            options["nic"] = nic
         module, _, factory = GUEST_KINDS[kind].partition(":")
         name = name or f"guest{len(self.guests)}"
         address = self._next_mac() if mac is None else MacAddress(mac)
         make = cast("Callable[..., Guest]", getattr(import_module(module), factory))
         with self.loop:
-            guest = make(self.loop, name, address, getrandbits=self.entropy(name))
+            guest = make(self.loop, name, address, getrandbits=self.entropy(name), **options)
         self.guests.append(guest)
         if netdev is not None:
             self.link(guest.port, _port_of(netdev))

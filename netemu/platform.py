@@ -85,6 +85,15 @@ def _ping_group_range() -> Finding:
     return Finding(works=True, words=f"{low} {high}: ping sockets open")
 
 
+def _qemu() -> Finding:
+    from netemu.guest.qemu import QemuGuest
+
+    reason = QemuGuest.probe()
+    if reason is None:
+        return Finding(works=True, words=QemuGuest.version())
+    return Finding(works=False, words=reason, mend="apt-get install qemu-system-x86; netemu peers install kernel@trixie")
+
+
 def _libslirp() -> Finding:
     from netemu.peers import libslirp
 
@@ -107,6 +116,7 @@ PROBES: Final[dict[str, Callable[[], Finding]]] = {
     "tun": partial(_opens, "/dev/net/tun", "modprobe tun, and run as root"),
     "kvm": partial(_opens, "/dev/kvm", "give this user the group kvm"),  # opens, which does not promise that a guest would run
     "ping_group_range": _ping_group_range,
+    "qemu": _qemu,
     "linux.uml": partial(_program, "linux.uml", "user-mode-linux"),
     "busybox": partial(_program, "busybox", "busybox-static"),
     "tshark": partial(_program, "tshark", "tshark"),

@@ -27,16 +27,19 @@ _GUESTS: Final = {
     "inproc": _SOCKETS | {"slaac", "dhcp6", "ipv6", "frames", "virtual-clock"},
     "netns": _SOCKETS | {"run"},
     "uml": _SOCKETS | {"run"},
+    "qemu": _SOCKETS | {"run"},
 }
 _PROBES: Final = {
     "netns": "netemu.guest.netns:NetnsGuest.probe",
     "uml": "netemu.guest.uml:UmlGuest.probe",
+    "qemu": "netemu.guest.qemu:QemuGuest.probe",
     "libslirp": "netemu.peers.libslirp:probe",
 }
 _PASSTS: Final = ("passt", "passt@trixie-backports")
 _VERSIONS: Final = {
     "netns": "netemu.guest.netns:NetnsGuest.version",
     "uml": "netemu.guest.uml:UmlGuest.version",
+    "qemu": "netemu.guest.qemu:QemuGuest.version",
     "libslirp": "netemu.peers.libslirp:version",
 }
 _CAPABILITIES: Final = {
@@ -44,7 +47,7 @@ _CAPABILITIES: Final = {
     "libslirp": "netemu.peers.libslirp:CAPABILITIES",
     "passt": "netemu.peers.passt:CAPABILITIES",
 }
-_ARMS: Final[dict[str, Arm]] = {"netns": "kernel", "uml": "kernel", "libslirp": "oracle"}
+_ARMS: Final[dict[str, Arm]] = {"netns": "kernel", "uml": "kernel", "qemu": "kernel", "libslirp": "oracle"}
 
 
 def register_guests(registry: GuestRegistry) -> None:

@@ -31,7 +31,7 @@ class NetworkFactory(Protocol):
 
 
 class GuestFactory(Protocol):
-    """`netemu_guest_factory`, `netemu_inproc`, `netemu_netns`, `netemu_uml`."""
+    """`netemu_guest_factory`, `netemu_inproc`, `netemu_netns`, `netemu_uml`, `netemu_qemu`."""
 
     def __call__(
         self,

@@ -50,6 +50,7 @@ __all__ = [
     "netemu_nic",
     "netemu_ping_group_range",
     "netemu_platform",
+    "netemu_qemu",
     "netemu_slirp",
     "netemu_tester",
     "netemu_uml",
@@ -175,6 +176,12 @@ def netemu_netns(request: pytest.FixtureRequest, netemu: Network) -> GuestFactor
 def netemu_uml(request: pytest.FixtureRequest, netemu: Network) -> GuestFactory:
     """Make guests that are a User-mode Linux kernel of their own; the clock is real."""
     return _guest_factory(request, netemu, "uml")
+
+
+@pytest.fixture
+def netemu_qemu(request: pytest.FixtureRequest, netemu: Network) -> GuestFactory:
+    """Make guests in QEMU, with any NIC model (`nic="e1000"`): each a fresh copy of a running machine; the clock is real."""
+    return _guest_factory(request, netemu, "qemu")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ __all__ = ["Picture", "leaks_since", "take_picture"]
 _GRACE: Final = 2.0  # seconds
 _PAUSE: Final = 0.02
 _SELF: Final = Path("/proc/self")
-_KEPT: Final = "/memfd:netemu-initramfs"  # made for the first guest that boots, and shared by all (netemu.guest.initramfs)
+_KEPT: Final = "/netemu-templates-"  # the lock that says who uses them, held for the whole run (netemu.guest.templates)
 
 
 Picture: TypeAlias = dict[tuple[str, str], str]
@@ -51,7 +51,7 @@ def _descriptors() -> Picture:
             target = os.readlink(_SELF / "fd" / number)
         except OSError:
             continue  # the descriptor of this very listing
-        if target.startswith(_KEPT):
+        if _KEPT in target:
             continue
         what = "network namespace held by descriptor" if target.startswith("net:[") else "descriptor"
         found["fd", f"{number} {target}"] = f"{what} {number} ({target})"

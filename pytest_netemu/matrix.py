@@ -40,7 +40,7 @@ GUESTS: Final = pytest.StashKey[GuestRegistry]()
 BACKENDS: Final = pytest.StashKey[BackendRegistry]()
 
 _AXES: Final = {"netemu_backend": "backends", "netemu_nic": "nics", "netemu_guest": "guests"}
-_FACTORIES: Final = {"netemu_inproc": "inproc", "netemu_netns": "netns", "netemu_uml": "uml"}
+_FACTORIES: Final = {"netemu_inproc": "inproc", "netemu_netns": "netns", "netemu_uml": "uml", "netemu_qemu": "qemu"}
 _ONLY_NIC: Final = ("direct",)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +22,7 @@ from netemu.guest import udhcpc
 from netemu.guest.busybox import applets
 from netemu.guest.cpio import Entry, archive, character_device, directory, file, symlink
 
-__all__ = ["AGENT_DESCRIPTOR", "HOST_ROOT", "READY", "UDHCPC_SCRIPT", "build", "open_initramfs"]
+__all__ = ["AGENT_DESCRIPTOR", "HOST_ROOT", "READY", "UDHCPC_SCRIPT", "build", "open_initramfs", "userland"]
 
 READY = "netemu guest: ready"
 AGENT_DESCRIPTOR = 3  # of the shell: the console the agent uses
@@ -29,7 +30,7 @@ HOST_ROOT = "/host"  # where User-mode Linux shows the files of the machine it r
 UDHCPC_SCRIPT = "/etc/udhcpc/default.script"
 
 _BUSYBOX = "bin/busybox"
-_LEFT_OUT = {_BUSYBOX, "sbin/modprobe", "sbin/insmod", "sbin/rmmod", "sbin/depmod"}
+_LOADING = {"sbin/modprobe", "sbin/insmod", "sbin/rmmod", "sbin/depmod"}
 
 _FSTAB = f"""\
 proc /proc proc defaults 0 0
@@ -54,22 +55,18 @@ poweroff -f
 @functools.cache
 def build(busybox: Path) -> bytes:
     """The archive. `busybox` is a static program."""
-    links = (symlink(name, f"/{_BUSYBOX}") for name in applets(busybox) if name not in _LEFT_OUT)
-    return archive(
-        [
-            file(_BUSYBOX, busybox.read_bytes(), 0o755),
-            file("init", _INIT.encode(), 0o755),
-            file("etc/fstab", _FSTAB.encode()),
-            file(UDHCPC_SCRIPT[1:], udhcpc.SCRIPT.encode(), 0o755),
-            character_device("dev/console", 5, 1),
-            *_mount_points(),
-            *links,
-        ]
-    )
+    return archive([*userland(busybox, _LOADING, _INIT, _FSTAB), directory(HOST_ROOT[1:])])
 
 
-def _mount_points() -> list[Entry]:
-    return [directory(name.strip("/")) for name in ("/proc", "/sys", "/tmp", HOST_ROOT)]
+def userland(busybox: Path, left_out: Collection[str], init: str, fstab: str) -> Iterator[Entry]:
+    """What every guest has: BusyBox, under all its names but those `left_out`, `init`, `fstab`, and the event script of udhcpc."""
+    yield file(_BUSYBOX, busybox.read_bytes(), 0o755)
+    yield from (symlink(name, f"/{_BUSYBOX}") for name in applets(busybox) if name not in (_BUSYBOX, *left_out))
+    yield file("init", init.encode(), 0o755)
+    yield file("etc/fstab", fstab.encode())
+    yield file(UDHCPC_SCRIPT[1:], udhcpc.SCRIPT.encode(), 0o755)
+    yield character_device("dev/console", 5, 1)
+    yield from map(directory, ("proc", "sys", "tmp"))
 
 
 def open_initramfs(busybox: Path) -> BinaryIO:

@@ -215,11 +215,14 @@ def _check_ttl(ttl: int, operation: str) -> None:
 
 
 class RemoteSockets:
-    """The guest's sockets, behind descriptor `fd` of the channel to its agent (the caller's to close, afterwards)."""
+    """The guest's sockets, behind descriptor `fd` of the channel to its agent (the caller's to close, afterwards).
 
-    def __init__(self, loop: Loop, fd: int) -> None:
+    An agent that is `ready` has greeted somebody else already.
+    """
+
+    def __init__(self, loop: Loop, fd: int, *, ready: bool = False) -> None:
         self.loop = loop
-        self.ready = False
+        self.ready = ready
         self.ended: str | None = None
         self._next_handle = _FIRST_HANDLE
         self._parts: dict[int, RemoteStream | _Answered] = {}

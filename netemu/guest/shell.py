@@ -16,6 +16,7 @@ import os
 import re
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 from netemu.errors import HostError, LocalError, NetemuTimeoutError
@@ -37,9 +38,12 @@ def quote(octets: bytes) -> str:
 
 
 class ConsoleShell:
-    """The shell behind `console`, a connected stream socket (the caller's to close). `owner` is named in errors."""
+    """The shell behind `console`, a connected stream socket (the caller's to close). `owner` is named in errors.
 
-    def __init__(self, console: socket.socket, owner: str) -> None:
+    What `obituary` gives is added to the error for a guest that ended or hangs. A shell that is `ready` has said so already.
+    """
+
+    def __init__(self, console: socket.socket, owner: str, obituary: Callable[[], str] = str, *, ready: bool = False) -> None:
         from pexpect.socket_pexpect import SocketSpawn
 
         self._spawn: SocketSpawn[bytes] = SocketSpawn(console, maxread=_READ, searchwindowsize=_WINDOW)
@@ -47,7 +51,8 @@ class ConsoleShell:
         self._owner = owner
         self._mark = f"netemu-{os.urandom(6).hex()}"
         self._number = 0
-        self._awaited = f"{READY}()\n"
+        self._obituary = obituary
+        self._awaited = "" if ready else f"{READY}()\n"
         self._doing = "booting"
 
     def wait_ready(self, timeout: float) -> None:
@@ -86,13 +91,13 @@ class ConsoleShell:
         left = max(0, deadline - time.monotonic())
         outcome = self._spawn.expect([self._awaited.encode(), pexpect.EOF, pexpect.TIMEOUT], timeout=left)
         if outcome == 1:
-            raise HostError(errno.EHOSTDOWN, f"guest {self._owner} ended, {self._doing}{self._tail()}")
+            raise HostError(errno.EHOSTDOWN, f"guest {self._owner} ended, {self._doing}{self._last_words()}")
         if outcome == 2:
-            raise NetemuTimeoutError(f"guest {self._owner} did not finish {self._doing} within {timeout:g} s{self._tail()}")
+            raise NetemuTimeoutError(f"guest {self._owner} did not finish {self._doing} within {timeout:g} s{self._last_words()}")
         self._awaited = ""
         assert isinstance(self._spawn.match, re.Match)
         return int(self._spawn.match[1] or 0)
 
-    def _tail(self) -> str:
+    def _last_words(self) -> str:
         text = (self._spawn.before or b"").decode(errors="replace").strip()[-_TAIL:]
-        return f"; its console ended with:\n{text}\n" if text else ""
+        return (f"; its console ended with:\n{text}\n" if text else "") + self._obituary()

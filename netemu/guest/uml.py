@@ -23,7 +23,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -37,8 +36,10 @@ from netemu.guest.initramfs import AGENT_DESCRIPTOR, HOST_ROOT, UDHCPC_SCRIPT, o
 from netemu.guest.linux import LinuxGuest
 from netemu.guest.process import ProcessGroup
 from netemu.guest.protocol import CommandResult
+from netemu.guest.python_files import python_command
 from netemu.guest.remote import RemoteSockets
 from netemu.guest.shell import ConsoleShell
+from netemu.guest.templates import memory_directory
 from netemu.io.framefd import FrameDescriptor
 from netemu.io.watcher import READABLE, FdWatcher
 from netemu.net.loop import Loop
@@ -54,7 +55,6 @@ _INTERFACE = "vec0"
 _BOOT_TIMEOUT = 60.0  # seconds; a boot takes 0.3
 _AGENT_TIMEOUT = 30.0  # seconds; a start takes 0.5
 _AGENT_LOG = "/tmp/agent.log"  # inside the guest
-_SHARED_MEMORY = Path("/dev/shm")
 
 _FIXED_PARAMETERS = (
     "root=/dev/ram0",
@@ -123,7 +123,7 @@ class UmlGuest(LinuxGuest):
                 stdin=console.fileno(),
                 output=console.fileno(),
                 pass_fds=(channel.fileno(), wire.fileno(), initramfs.fileno()),
-                environment={"TMPDIR": _memory_directory(), "HOME": self._directory, "PATH": os.defpath},
+                environment={"TMPDIR": memory_directory(), "HOME": self._directory, "PATH": os.defpath},
             )
         with loop:
             self._watcher = FdWatcher(loop)
@@ -195,8 +195,7 @@ class UmlGuest(LinuxGuest):
 
     def _start_agent(self) -> RemoteSockets:
         sources = Path(netemu.__file__).resolve().parents[1]
-        program = f"import sys; sys.path[:0] = [{str(sources)!r}]; from netemu.guest.agent import run; run()"
-        python = [os.path.realpath(sys.executable), "-I", "-S", "-B", "-c", program]
+        python = python_command("from netemu.guest.agent import run; run()", str(sources))
         descriptor = f"<&{AGENT_DESCRIPTOR} >{_AGENT_LOG} 2>&1"
         self._shell.run(f"stty raw -echo <&{AGENT_DESCRIPTOR}", DEFAULT_TIMEOUT)
         self._shell.run(f"chroot {HOST_ROOT} {shlex.join(python)} {descriptor} &", DEFAULT_TIMEOUT)
@@ -213,12 +212,3 @@ class UmlGuest(LinuxGuest):
         for end in (self._console, self._channel):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-
-
-def _memory_directory() -> str:
-    """Where the guest's memory is to be: on a tmpfs that allows PROT_EXEC, if there is one."""
-    try:
-        usable = not os.statvfs(_SHARED_MEMORY).f_flag & os.ST_NOEXEC and os.access(_SHARED_MEMORY, os.W_OK)
-    except OSError:
-        usable = False
-    return str(_SHARED_MEMORY) if usable else tempfile.gettempdir()

@@ -1,9 +1,9 @@
 """Debian's programs of another release, beside those of the machine's own: `passt@trixie-backports`.
 
-A peer is a program, with the release it is to come from where that is not the one in PATH. Such a release is an unpacked root: the
-program's package and what it depends on, taken from the mirror that apt on this machine uses (mmdebstrap(1), `--variant=extract`),
-and never configured. Programs run through the root's own loader, with the root's libraries and without chroot(2), for passt makes a
-user namespace and the kernel refuses that in a changed root (user_namespaces(7)).
+A peer is a program or a kernel, with the release it is to come from where that is not the one in PATH. Such a release is an
+unpacked root: the peer's package and what it depends on, taken from the mirror that apt on this machine uses (mmdebstrap(1),
+`--variant=extract`), and never configured. Programs run through the root's own loader, with the root's libraries and without
+chroot(2), for passt makes a user namespace and the kernel refuses that in a changed root (user_namespaces(7)).
 
 Roots are kept in the user's cache (XDG_CACHE_HOME), under a name that tells of what they were made. A root is made once: under a
 lock, beside its place, and then renamed, so that who finds one finds it whole. To have newer packages, remove the directory.
@@ -23,13 +23,27 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from netemu.errors import HostError, LocalError
 
-__all__ = ["PEERS", "Peer", "locate", "mirror"]
+__all__ = ["PEERS", "Peer", "cache_directory", "locate", "mirror"]
 
-_PACKAGES: Final = {"passt": "passt"}  # by program
+
+class _Package(NamedTuple):
+    """A package of Debian's, the program in it (None for a kernel), and the packages that must be of the same suite."""
+
+    name: str
+    executable: str | None
+    companions: tuple[str, ...] = ()
+
+
+_PACKAGES: Final = {
+    "passt": _Package("passt", "passt"),
+    "qemu": _Package("qemu-system-x86", "qemu-system-x86_64", ("qemu-system-common", "qemu-system-data", "seabios")),
+    "kernel": _Package("linux-image-amd64", None),
+}
+_EXAMPLE: Final = "passt@trixie-backports"
 _BACKPORTS: Final = "-backports"  # such a suite has newer packages for the release before the hyphen, and needs it
 _PATIENCE: Final = 600  # seconds for mmdebstrap
 
@@ -46,7 +60,12 @@ class Peer:
 
     @property
     def package(self) -> str:
-        return _PACKAGES[self.program]
+        return _PACKAGES[self.program].name
+
+    @property
+    def executable(self) -> str | None:
+        """What the program is called in PATH; None for a kernel."""
+        return _PACKAGES[self.program].executable
 
     @property
     def root(self) -> Path:
@@ -57,7 +76,8 @@ class Peer:
     def missing(self) -> str | None:
         """Why it cannot be run, in one sentence with the way out, or None."""
         if self.suite is None:
-            return None if shutil.which(self.program) else f"{self} is not in PATH (Debian: apt-get install {self.package})"
+            found = shutil.which(self.executable or self.program)
+            return None if found else f"{self.executable} is not in PATH (Debian: apt-get install {self.package})"
         return None if self.root.is_dir() else f"{self} is not installed (netemu peers install {self})"
 
     def command(self) -> tuple[str, ...]:
@@ -65,15 +85,17 @@ class Peer:
         reason = self.missing()
         if reason:
             raise LocalError(reason)
+        program = self.executable
+        assert program is not None
         if self.suite is None:
-            return (shutil.which(self.program) or self.program,)
+            return (shutil.which(program) or program,)
         loader = min(self.root.glob("usr/lib*/ld-linux*"))
-        return str(loader), "--library-path", str(loader.resolve().parent), str(self.root / "usr/bin" / self.program)
+        return str(loader), "--library-path", str(loader.resolve().parent), str(self.root / "usr/bin" / program)
 
     def install(self) -> None:
         """Make its root, if it is not there. `LocalError`: it has none, or mmdebstrap is missing. `HostError`: it could not."""
         if self.suite is None:
-            raise LocalError(f"{self} is the one in PATH: apt-get install {self.package}, or name a suite, as in {PEERS[-1]}")
+            raise LocalError(f"{self} is the one in PATH: apt-get install {self.package}, or name a suite, as in {_EXAMPLE}")
         if shutil.which("mmdebstrap") is None:
             raise LocalError("mmdebstrap is not in PATH: install the Debian package mmdebstrap")
         with _lock(_cache()):
@@ -101,19 +123,29 @@ class Peer:
     def _recipe(self, site: str) -> tuple[str, ...]:
         """The command, and the sources of packages."""
         suites = dict.fromkeys((str(self.suite).removesuffix(_BACKPORTS), str(self.suite)))
-        command = f"mmdebstrap --variant=extract --include={self.package}/{self.suite}"
+        packages = (self.package, *_PACKAGES[self.program].companions)
+        command = f"mmdebstrap --variant=extract --include={','.join(f'{package}/{self.suite}' for package in packages)}"
         return command, *(f"deb {site} {suite} main" for suite in suites)
 
 
-PEERS: Final = (Peer("passt"), Peer("passt", "trixie-backports"))
+PEERS: Final = (
+    Peer("passt"),
+    Peer("passt", "trixie-backports"),
+    Peer("qemu"),
+    Peer("qemu", "trixie-backports"),
+    Peer("kernel", "bookworm"),
+    Peer("kernel", "trixie"),
+)
 """Those that suites know; any other suite of Debian's may be named."""
 
 
 def locate(name: str) -> Peer:
-    """The peer called `program` or `program@suite`; `LocalError` for a program that is none."""
+    """The peer called `program` or `program@suite`; `LocalError` for a program that is none, or a kernel without a suite."""
     program, _, suite = name.partition("@")
     if program not in _PACKAGES or ("@" in name and not suite.replace("-", "").isalnum()):
-        raise LocalError(f"peer {name!r}: give one of {', '.join(_PACKAGES)}, and a suite of Debian's behind it, as in {PEERS[-1]}")
+        raise LocalError(f"peer {name!r}: give one of {', '.join(_PACKAGES)}, and a suite of Debian's behind it, as in {_EXAMPLE}")
+    if not suite and _PACKAGES[program].executable is None:
+        raise LocalError(f"peer {name!r}: no {program} is in PATH; name the suite it is to come from, as in {program}@trixie")
     return Peer(program, suite or None)
 
 
@@ -141,9 +173,14 @@ def _errors(log: str) -> str:
     return " ".join(line for line in log.splitlines() if line.startswith("E:")) or log[-300:]
 
 
-def _cache() -> Path:
+def cache_directory(kind: str) -> Path:
+    """Where things of this `kind` are kept for the user; it need not be there yet."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "netemu" / "roots"
+    return Path(base) / "netemu" / kind
+
+
+def _cache() -> Path:
+    return cache_directory("roots")
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 import pytest
 
 from netemu.guest.netns import NetnsGuest
+from netemu.guest.qemu import QemuGuest
 from netemu.guest.uml import UmlGuest
 
-PROBES = {"netns": NetnsGuest.probe, "uml": UmlGuest.probe}
+PROBES = {"netns": NetnsGuest.probe, "uml": UmlGuest.probe, "qemu": QemuGuest.probe}
 
 
 @pytest.fixture(scope="session")

@@ -13,10 +13,11 @@ from netemu.guest.protocol import CAPABILITIES, PingError
 from netemu.network import Network
 
 SERVER = "198.51.100.7"
+KINDS = ["netns", "qemu", "uml"]
 ANSWERED = 30.0  # seconds; a limit for a crowded machine, never waited for
 
 
-@pytest.fixture(scope="module", params=["netns", "uml"])
+@pytest.fixture(scope="module", params=KINDS)
 def leased(request, require_guest):
     """(network, user network, guest) with a lease."""
     require_guest(request.param)
@@ -166,7 +167,7 @@ def test_every_frame_was_on_the_link(leased):
     assert ends == {(guest.name, "netdev0"), ("netdev0", guest.name)}
 
 
-@pytest.mark.parametrize("kind", ["netns", "uml"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_static_address_instead(kind, require_guest):
     require_guest(kind)
     with Network(clock="real") as network:
@@ -180,7 +181,7 @@ def test_a_static_address_instead(kind, require_guest):
             guest.configure("10.0.2.300", 24)
 
 
-@pytest.mark.parametrize("kind", ["netns", "uml"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_server_no_lease(kind, require_guest):
     require_guest(kind)
     with Network(clock="real") as network:
@@ -190,7 +191,7 @@ def test_no_server_no_lease(kind, require_guest):
         assert guest.address is None
 
 
-@pytest.mark.parametrize("kind", ["netns", "uml"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_kernel_cannot_live_in_virtual_time(kind, require_guest):
     require_guest(kind)
     with Network() as network, pytest.raises(LocalError, match='make the network with clock="real"'):

@@ -56,14 +56,30 @@ def log(tmp_path, monkeypatch):
 
 
 def test_names_of_peers():
-    assert [str(peer) for peer in PEERS] == ["passt", "passt@trixie-backports"]
+    names = ["passt", "passt@trixie-backports", "qemu", "qemu@trixie-backports", "kernel@bookworm", "kernel@trixie"]
+    assert [str(peer) for peer in PEERS] == names
     assert [locate(str(peer)) for peer in PEERS] == list(PEERS)
 
 
 @pytest.mark.parametrize("name", ["nothing", "passt@", "passt@../..", "nothing@trixie"])
 def test_a_name_that_is_none_is_refused(name):
-    with pytest.raises(LocalError, match="give one of passt, and a suite of Debian's behind it, as in passt@trixie-backports"):
+    with pytest.raises(
+        LocalError, match="give one of passt, qemu, kernel, and a suite of Debian's behind it, as in passt@trixie-backports"
+    ):
         locate(name)
+
+
+def test_a_kernel_is_never_the_one_in_path():
+    with pytest.raises(
+        LocalError, match="peer 'kernel': no kernel is in PATH; name the suite it is to come from, as in kernel@trixie"
+    ):
+        locate("kernel")
+
+
+def test_packages_that_belong_together_are_of_one_suite(cache, script, apt, log):
+    script("mmdebstrap", UNPACK)
+    Peer("qemu", "sid").install()
+    assert "--include=qemu-system-x86/sid,qemu-system-common/sid,qemu-system-data/sid,seabios/sid sid /" in log.read_text()
 
 
 def test_the_mirror_is_that_of_the_machine(apt):

@@ -26,7 +26,7 @@ def backends():
 def test_what_guests_can_do(guests, netemu):
     linux = CAPABILITIES.keys() - {"frames", "virtual-clock", "ipv6", "slaac", "dhcp6"}
     assert guests["inproc"].capabilities == netemu.guest().capabilities
-    assert guests["netns"].capabilities == guests["uml"].capabilities == linux
+    assert guests["netns"].capabilities == guests["uml"].capabilities == guests["qemu"].capabilities == linux
 
 
 def test_what_backends_can_do(backends, netemu):
@@ -37,6 +37,10 @@ def test_what_backends_can_do(backends, netemu):
 
 def test_arms(guests, backends):
     arms = {name: registry[name].arm for registry in (guests, backends) for name in registry.names}
-    assert arms == {"inproc": "in-process", "netns": "kernel", "uml": "kernel", "netemu": "in-process"} | dict.fromkeys(
-        ("libslirp", "passt", "passt@trixie-backports"), "oracle"
-    )
+    assert arms == {
+        "inproc": "in-process",
+        "netns": "kernel",
+        "uml": "kernel",
+        "qemu": "kernel",
+        "netemu": "in-process",
+    } | dict.fromkeys(("libslirp", "passt", "passt@trixie-backports"), "oracle")

@@ -1,0 +1,174 @@
+"""QEMU as a guest: Debian's kernel on any NIC model, a fresh copy of a running machine for every guest.
+
+A guest is a copy of a template (`netemu.guest.qemu_template`), a machine that was booted once and saved with its agent ready. A
+copy goes on from there within 50 ms under TCG, and shares the template's memory until it writes. What makes it a machine of its own
+is done before its first command: MAC address, clock, machine id, and, by the kernel itself, its random numbers.
+
+Socket pairs join it to the test (`netemu.guest.qemu_machine`): its NIC's cable, pumped into `port` by `netemu.io.streamframes`; a
+shell (`netemu.guest.shell`) and the agent (`netemu.guest.agent`) on virtio-serial ports; the console, which is only listened to.
+
+Its death is an event: the loop hears of it, and who waits for the guest hears so, with what the console said last. A copy that does
+not come to life is taken for a broken template, which is made again, once.
+
+Not done: more than one NIC or processor.
+"""
+
+from __future__ import annotations
+
+import errno
+import shlex
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address
+from typing import Final
+
+from netemu.errors import HostError, LocalError, NetemuError
+from netemu.guest import busybox
+from netemu.guest.initramfs import UDHCPC_SCRIPT
+from netemu.guest.linux import LinuxGuest
+from netemu.guest.nics import DEFAULT_NIC
+from netemu.guest.protocol import CommandResult
+from netemu.guest.qemu_files import INTERFACE
+from netemu.guest.qemu_machine import Machine, Process
+from netemu.guest.qemu_template import Template
+from netemu.guest.remote import RemoteSockets
+from netemu.guest.shell import ConsoleShell
+from netemu.io.streamframes import StreamFrames
+from netemu.io.watcher import FdWatcher
+from netemu.net.loop import Loop
+from netemu.net.port import Port
+from netemu.net.sockets import DEFAULT_TIMEOUT
+from netemu.peers.kernel import find_kernel
+from netemu.peers.qemu import find_qemu
+from netemu.wire.address import MacAddress
+
+__all__ = ["QemuGuest"]
+
+_KERNEL: Final = "kernel@trixie"
+_TEMPLATE_MAC: Final = MacAddress("52:54:00:12:34:56")  # QEMU's default, so that most guests need no other
+_RESTORE_TIMEOUT: Final = 10.0  # seconds; it takes 0.05
+
+
+class QemuGuest(LinuxGuest):
+    """A guest in QEMU. `qemu` and `kernel` name peers (`netemu.peers.root`), `nic` is a model of `netemu.guest.nics`.
+
+    `memory` is its RAM in MiB; `parameters` go to the kernel's command line. `getrandbits` gives its machine id; other random
+    numbers are its kernel's own. What is missing here is a `LocalError`.
+    """
+
+    kind = "qemu"
+
+    def __init__(
+        self,
+        loop: Loop,
+        name: str,
+        mac: MacAddress,
+        *,
+        getrandbits: Callable[[int], int],
+        nic: str | None = None,
+        qemu: str = "qemu",
+        kernel: str = _KERNEL,
+        memory: int = 256,
+        parameters: Sequence[str] = (),
+    ) -> None:
+        self.need_real_time(loop, name)
+        machine = Machine(find_qemu(qemu), find_kernel(kernel), nic or DEFAULT_NIC, memory, "tcg", tuple(parameters), _TEMPLATE_MAC)
+        super().__init__(loop, name, mac, Port(loop, name), INTERFACE, UDHCPC_SCRIPT)
+        self.nic = machine.nic
+        self._machine_id = f"{getrandbits(128):032x}"
+        self._alive = self._closed = False
+        self._remote: RemoteSockets | None = None
+        self._start(Template(machine))
+
+    @classmethod
+    def probe(cls, qemu: str = "qemu", kernel: str = _KERNEL) -> str | None:
+        """Why this guest cannot run here, in one sentence; None if it can."""
+        try:
+            find_qemu(qemu)
+            find_kernel(kernel)
+        except LocalError as error:
+            return str(error)
+        return busybox.probe(static=True)
+
+    @classmethod
+    def version(cls, qemu: str = "qemu", kernel: str = _KERNEL) -> str:
+        """Which kernel on which QEMU, such as `6.12.107+deb13-amd64 on QEMU 7.2.22`."""
+        return f"{find_kernel(kernel).release} on {find_qemu(qemu)}"
+
+    @property
+    def pid(self) -> int:
+        """QEMU's process."""
+        return self._process.pid
+
+    @property
+    def console(self) -> str:
+        """What the guest's console said last."""
+        with self._loop:
+            return self._process.console.text
+
+    def run(self, command: str, *, timeout: float = DEFAULT_TIMEOUT) -> CommandResult:
+        """Run `command` in the guest's BusyBox shell. The first verb also waits until the guest is alive, beyond `timeout`."""
+        self._come_alive()
+        return self._shell.run(command, timeout)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with self._loop:
+            self._stop()
+            self.port.disconnect()
+
+    def _start(self, template: Template) -> None:
+        self._template = template
+        self._process = Process(self._loop, template.machine, template.arguments(str(uuid.uuid4())), template.state())
+        self._shell = ConsoleShell(self._process.shell, self.name, self._process.obituary, ready=True)
+        with self._loop:
+            self._process.wire.setblocking(False)
+            self._watcher = FdWatcher(self._loop)
+            self._frames = StreamFrames(self._watcher, self._process.wire, self.port, lambda _errno: None)
+
+    def _stop(self) -> None:
+        if self._remote is not None:
+            self._remote.close()
+        self._frames.close()
+        self._watcher.close()
+        self._process.close()
+
+    def _come_alive(self) -> None:
+        if self._closed:
+            raise HostError(errno.EHOSTDOWN, f"use guest {self.name}, which was closed")
+        if self._alive:
+            return
+        try:
+            self._become_itself()
+        except NetemuError:
+            self._template.discard()
+            self._stop()
+            self._start(Template(self._template.machine))
+            self._become_itself()
+        self._alive = True
+
+    def _become_itself(self) -> None:
+        self._process.monitor.settle(_RESTORE_TIMEOUT)
+        steps = [f"date -s @{time.time():.0f} >/dev/null", f"echo {self._machine_id} >/etc/machine-id"]
+        if self.mac != _TEMPLATE_MAC:
+            steps.append(f"ip link set {INTERFACE} address {self.mac}")
+        steps.append(f"echo 0 >/proc/sys/net/ipv6/conf/{INTERFACE}/disable_ipv6")
+        result = self._shell.run("; ".join(steps), _RESTORE_TIMEOUT)
+        if result.output:
+            raise LocalError(f"guest {self.name} did not become a machine of its own: {result.output.strip()}")
+
+    def _script(self, script: str, timeout: float) -> CommandResult:
+        return self.run(script, timeout=timeout)
+
+    def _set_nameservers(self, addresses: Sequence[IPv4Address]) -> None:
+        lines = "".join(f"nameserver {address}\n" for address in addresses)
+        self.run(f"echo -n {shlex.quote(lines)} >/etc/resolv.conf")
+
+    def _sockets(self) -> RemoteSockets:
+        self._come_alive()
+        if self._remote is None:
+            self._remote = RemoteSockets(self._loop, self._process.agent.fileno(), ready=True)
+        return self._remote

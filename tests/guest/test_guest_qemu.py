@@ -1,0 +1,103 @@
+"""QEMU guests: each a machine of its own, whose death and hanging are events, and who leave nothing behind."""
+
+import os
+import signal
+
+import pytest
+
+from netemu.errors import HostError, LocalError, NetemuTimeoutError
+from netemu.guest.qemu import QemuGuest
+from netemu.network import Network
+
+ANSWERED = 30.0  # seconds; a limit for a crowded machine, never waited for
+
+
+@pytest.fixture
+def network(require_guest):
+    require_guest("qemu")
+    with Network(clock="real") as network:
+        yield network
+
+
+def test_every_guest_is_a_machine_of_its_own(network):
+    hub = network.hub()
+    guests = [network.guest("qemu", netdev=hub) for _ in range(2)]
+    said = "cat /etc/machine-id /sys/class/net/eth0/address; head -c 16 /dev/urandom | base64; date +%Y"
+    first, second = (guest.run(said, timeout=ANSWERED).output.split() for guest in guests)
+    assert [first[1], second[1]] == [str(guest.mac) for guest in guests]
+    assert all(mine != others for mine, others in zip(first[:3], second[:3], strict=True))
+    assert first[3] == second[3] > "2025"
+
+
+def test_two_guests_talk_over_a_hub(network):
+    hub = network.hub()
+    first, second = (network.guest("qemu", netdev=hub) for _ in range(2))
+    first.configure("192.0.2.1", 24)
+    second.configure("192.0.2.2", 24)
+    assert first.ping("192.0.2.2", count=2, timeout=ANSWERED).ok
+    with second.tcp_listen(7) as listener, first.tcp_connect("192.0.2.2", 7, timeout=ANSWERED) as stream:
+        served = listener.accept(ANSWERED)
+        stream.send(b"x" * 10_000)
+        assert served.recv_exactly(10_000, ANSWERED) == b"x" * 10_000
+
+
+def test_a_killed_qemu_ends_a_command(network):
+    guest = network.guest("qemu")
+    guest.run("true", timeout=ANSWERED)
+    with network.loop:
+        network.loop.call_soon(lambda: os.kill(guest.pid, signal.SIGKILL))
+    with pytest.raises(HostError, match="guest guest0 ended, running 'sleep 100'"):
+        guest.run("sleep 100", timeout=ANSWERED)
+
+
+def test_a_panic_is_told_in_the_error(network):
+    guest = network.guest("qemu")
+    with pytest.raises(HostError, match=r"(?s)guest guest0 ended.*its console ended with.*Kernel panic.*sysrq triggered crash"):
+        guest.run("echo c >/proc/sysrq-trigger", timeout=ANSWERED)
+
+
+def test_a_killed_qemu_ends_its_connections(network):
+    network.host.add_address("198.51.100.7")
+    guest = network.guest("qemu", netdev=network.netdev("user"))
+    guest.dhcp4(timeout=ANSWERED)
+    with network.host.tcp_listen("198.51.100.7", 80):
+        stream = guest.tcp_connect("198.51.100.7", 80, timeout=ANSWERED)
+        os.kill(guest.pid, signal.SIGKILL)
+        with pytest.raises(HostError, match="EHOSTDOWN"):
+            stream.recv(timeout=ANSWERED)
+        with pytest.raises(HostError, match="EHOSTDOWN"):
+            guest.udp()
+
+
+def test_a_stopped_qemu_ends_the_call_in_time(network):
+    guest = network.guest("qemu")
+    guest.run("true", timeout=ANSWERED)
+    os.kill(guest.pid, signal.SIGSTOP)
+    with pytest.raises(NetemuTimeoutError, match=r"did not finish running 'true' within 0\.3 s"):
+        guest.run("true", timeout=0.3)
+
+
+def test_a_full_console_holds_nobody_up(network):
+    guest = network.guest("qemu")
+    guest.run("seq 30000 >/dev/console", timeout=ANSWERED)
+    assert "29999\n" in guest.console
+    assert len(guest.console) < 20_000
+
+
+def test_a_nic_that_is_not_there_is_one_sentence(network):
+    with pytest.raises(LocalError, match=r"nic='e1001': QEMU guests have one of virtio-net-pci, .*, vmxnet3$"):
+        network.guest("qemu", nic="e1001")
+    with pytest.raises(LocalError, match="nic='e1000': inproc guests have none; leave it out"):
+        network.guest("inproc", nic="e1000")
+
+
+def test_what_is_missing_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert QemuGuest.probe() in (
+        "kernel@trixie is not installed (netemu peers install kernel@trixie)",
+        "qemu-system-x86_64 is not in PATH (Debian: apt-get install qemu-system-x86)",
+    )
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert QemuGuest.probe() == "qemu-system-x86_64 is not in PATH (Debian: apt-get install qemu-system-x86)"
+    with Network(clock="real") as network, pytest.raises(LocalError, match="qemu-system-x86"):
+        network.guest("qemu")
