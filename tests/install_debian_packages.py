@@ -12,7 +12,7 @@ PACKAGES = {
     "busybox-static": "/bin/busybox",  # user land of the initramfs; udhcpc for namespaces
     "user-mode-linux": "/usr/bin/linux.uml",  # a real kernel without root or KVM
     "libslirp0": "/usr/lib/x86_64-linux-gnu/libslirp.so.0",  # the implementation we compare with
-    "qemu-system-x86": "/usr/bin/qemu-system-x86_64",  # a real kernel on any NIC model
+    "qemu-system-x86": "/usr/bin/qemu-system-x86_64",  # a real kernel on any NIC model; says which options it takes
     "zstd": "/usr/bin/zstd",  # unpacks Debian 13's kernel for it
     "tshark": "/usr/bin/tshark",  # reads our captures
     "slirp4netns": "/usr/bin/slirp4netns",  # `netemu bench user` compares with it
@@ -31,7 +31,6 @@ PACKAGES = {
     "traceroute": "/usr/sbin/traceroute",
     # a machine that boots from its network card
     "ipxe-qemu": "/usr/lib/ipxe/qemu",
-    "qemu-system-x86": "/usr/bin/qemu-system-x86_64",  # it also says which options it takes
 }
 
 
