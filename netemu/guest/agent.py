@@ -129,10 +129,10 @@ class _Connection(_Part):
             self._say_once(Kind.CONNECTED, *flat(stream.local))
         self._push()
         self._pull()
-        if stream.eof and not stream.available():
-            self._say_once(Kind.FINISH)
-        if stream.error:
+        if stream.error:  # a reset is an end as well, and not a peaceful one
             self._say_once(Kind.FAILED, stream.error)
+        elif stream.eof and not stream.available():
+            self._say_once(Kind.FINISH)
 
     def _push(self) -> None:
         taken = 0
