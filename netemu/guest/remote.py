@@ -49,7 +49,7 @@ class RemoteStream(BufferedStream):
         """What the agent says of this connection."""
         match message.kind:
             case Kind.CONNECTED if not self.connected:
-                self.local = endpoints(*message.fields)[0]
+                self._local = endpoints(*message.fields)[0]
                 self._establish()
             case Kind.DATA if not self.closed:
                 self._received += message.payload

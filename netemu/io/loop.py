@@ -5,6 +5,10 @@ for something (an eventfd wakes it). Then it takes the lock and runs a batch: ca
 callbacks that are ready and, for a few rounds, those that they made ready, pollers. Whoever holds the lock (`with loop:`) sees the
 network stand still. After each batch the threads that wait in `run_until` look at their conditions, under the lock.
 
+Going to sleep and being woken costs more than many a batch does. So while events come at short intervals (less than `_PATIENCE`
+between two batches) the thread asks epoll again and again, for that long at most, before it sleeps; when that was in vain it sleeps
+at once until events come at short intervals again. QEMU's loop does likewise (util/aio-posix.c, `poll-max-ns`).
+
 A poller is asked once a batch; while one says that it did work the thread does not sleep. A part that must be woken from outside
 watches a descriptor (`netemu.io.watcher`).
 
@@ -29,6 +33,7 @@ from netemu.net.loop import Callback, Timer, TimerHeap
 
 __all__ = ["RealClock", "RealLoop"]
 
+_PATIENCE = 30_000  # nanoseconds; QEMU's IOTHREAD_POLL_MAX_NS_DEFAULT is 32,768
 _ROUNDS = 8  # a callback's callbacks, and theirs, run before epoll is asked again: a frame passes a network in one batch
 
 
@@ -56,12 +61,14 @@ class RealLoop:
         self._ready: deque[Callback] = deque()
         self._pollers: list[Callable[[], bool]] = []
         self._failure: Exception | None = None
+        self._waiting = 0  # threads in run_until
         self._stopping = False
         self._stopped = False
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.descriptors.watch(self._wake_fd, READABLE, lambda _events: self._woken())
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
         self._thread.start()
+        self._inside = self._thread.ident
 
     def now(self) -> int:
         return self.clock.now()
@@ -87,19 +94,23 @@ class RealLoop:
             self._pollers.remove(poller)
 
     def run_until(self, condition: Callable[[], bool], deadline: int) -> bool:
-        if threading.current_thread() is self._thread:
+        if threading.get_ident() == self._inside:
             raise LocalError("a blocking helper was called from inside the loop; use the non-blocking call in a callback")
         with self._batch_done:
-            while True:
-                self._raise_failure()
-                if condition():
-                    return True
-                if self._stopped:
-                    raise LocalError("the loop is closed; nothing happens in it any more")
-                left = deadline - self.now()
-                if left <= 0:
-                    return False
-                self._batch_done.wait(left / SECOND)
+            self._waiting += 1
+            try:
+                while True:
+                    self._raise_failure()
+                    if condition():
+                        return True
+                    if self._stopped:
+                        raise LocalError("the loop is closed; nothing happens in it any more")
+                    left = deadline - self.now()
+                    if left <= 0:
+                        return False
+                    self._batch_done.wait(left / SECOND)
+            finally:
+                self._waiting -= 1
 
     def run_for(self, duration: int) -> None:
         """Let `duration` nanoseconds pass."""
@@ -117,7 +128,7 @@ class RealLoop:
 
         What is still waiting to be called never is; close the parts first.
         """
-        if threading.current_thread() is self._thread:
+        if threading.get_ident() == self._inside:
             raise LocalError("a loop cannot be closed from inside; close it from the thread that made it")
         with self._batch_done:
             if self._stopping:
@@ -131,7 +142,7 @@ class RealLoop:
         self._raise_failure()
 
     def _wake(self) -> None:
-        if threading.current_thread() is not self._thread and not self._stopped:
+        if threading.get_ident() != self._inside and not self._stopped:
             os.eventfd_write(self._wake_fd, 1)
 
     def _woken(self) -> None:
@@ -143,30 +154,40 @@ class RealLoop:
             raise failure
 
     def _live(self) -> None:
-        busy = False
+        timeout: float | None = 0
+        polling = False  # events come at short intervals
         while not self._stopping:
-            ready = self.descriptors.poll(self._timeout(busy))
-            with self._batch_done:
-                busy = self._batch(ready)
-                self._batch_done.notify_all()
+            begun = time.monotonic_ns()
+            ready = self._poll(begun + _PATIENCE) if polling and timeout != 0 else []
+            polling = bool(ready)
+            if not ready:
+                ready = self.descriptors.poll(timeout)
+                polling = bool(ready) and time.monotonic_ns() - begun < _PATIENCE
+            with self._lock:
+                timeout = self._batch(ready)
+                if self._waiting:
+                    self._batch_done.notify_all()
         with self._batch_done:
             self._stopped = True
             self._batch_done.notify_all()
 
-    def _timeout(self, busy: bool) -> float | None:
-        with self._lock:
-            if busy or self._ready:
-                return 0
-            deadline = self._timers.next_deadline()
-            return None if deadline is None else max(0, deadline - self.now()) / SECOND
+    def _poll(self, end: int) -> list[tuple[int, int]]:
+        """Ask epoll until it has something or `end` has come."""
+        while not (ready := self.descriptors.poll(0)) and time.monotonic_ns() < end:
+            pass
+        return ready
 
-    def _batch(self, ready: list[tuple[int, int]]) -> bool:
-        """Do what there is to do now; True if a poller wants to be asked again at once."""
-        for call in self.descriptors.due(ready):
-            self._run(call)
-        now = self.now()
-        while (timer := self._timers.pop_due(now)) is not None:
-            self._run(timer.fire)
+    def _batch(self, ready: list[tuple[int, int]]) -> float | None:
+        """Do what there is to do now; how long to wait for more then, in seconds."""
+        for callback, events in self.descriptors.due(ready):
+            try:
+                callback(events)
+            except Exception as error:  # noqa: BLE001 - whatever a callback raises belongs to who waits for the loop
+                self._failure = self._failure or error
+        if self._timers.next_deadline() is not None:
+            now = self.now()
+            while (timer := self._timers.pop_due(now)) is not None:
+                self._run(timer.fire)
         for _ in range(_ROUNDS):
             for _ in range(len(self._ready)):
                 self._run(self._ready.popleft())
@@ -175,7 +196,10 @@ class RealLoop:
         busy = False
         for poller in tuple(self._pollers):
             busy = self._run(poller) is True or busy
-        return busy
+        if busy or self._ready:
+            return 0
+        deadline = self._timers.next_deadline()
+        return None if deadline is None else max(0, deadline - self.now()) / SECOND
 
     def _run(self, callback: Callable[[], object]) -> object:
         try:

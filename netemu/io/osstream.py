@@ -65,7 +65,7 @@ class OsStream(BufferedStream):
     def __init__(
         self, loop: Loop, watcher: FdWatcher, sock: socket.socket, remote: Endpoint, forget: Callable[[Closeable], None]
     ) -> None:
-        super().__init__(loop, socket_endpoint(sock.getsockname()), remote)
+        super().__init__(loop, None, remote)
         self._watcher = watcher
         self._socket = sock
         self._forget = forget
@@ -76,6 +76,18 @@ class OsStream(BufferedStream):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         watcher.expect()
+
+    @property
+    def local(self) -> Endpoint:
+        """Where it begins, once it is connected. The kernel is asked when somebody asks, and cannot be once it is closed."""
+        if self._local is not None:
+            return self._local
+        if self.closed:
+            return NO_ENDPOINT
+        local = socket_endpoint(self._socket.getsockname())
+        if self.connected:
+            self._local = local
+        return local
 
     def accepted(self) -> None:
         """The connection stands already."""
@@ -101,7 +113,7 @@ class OsStream(BufferedStream):
     def take_over(self, state: StreamSnapshot, before_connect: Callable[[], None]) -> None:
         """Go on with a connection that was parked; see `netemu.io.tcprepair.thaw`."""
         thaw(self._socket, state, self._restored(state), before_connect)
-        self.local = state.local
+        self._local = state.local
         self._finished = state.finished
         self.eof = state.eof
         self.connected = True
@@ -208,7 +220,6 @@ class OsStream(BufferedStream):
         if error:
             self._lose(error)
             return
-        self.local = socket_endpoint(self._socket.getsockname())
         self._establish()
         self._watch()
 

@@ -4,7 +4,8 @@ Octets are read with MSG_PEEK at an offset that the kernel keeps (SO_PEEK_OFF, s
 their user asks for them, straight into its memory. `discard` consumes them without copying (MSG_TRUNC, tcp(7)). So what has not
 been discarded fills the kernel's receive buffer, its window closes, and the peer feels it.
 
-Readiness is edge-triggered, for what waits stays readable: each arrival is an event, and SIOCINQ tells how much there is.
+Readiness is edge-triggered, for what waits stays readable: each arrival is an event, and SIOCINQ tells how much there is. So what
+is watched for need not change while the stream lives.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from netemu.wire.address import Endpoint
 __all__ = ["PeekStream", "kernel_peeks"]
 
 _SO_PEEK_OFF = 42  # asm-generic/socket.h
-_EVENTS = READABLE | URGENT | select.EPOLLRDHUP | select.EPOLLET
+_EVENTS = READABLE | WRITABLE | URGENT | select.EPOLLRDHUP | select.EPOLLET
 _ANYTHING_READ = READABLE | select.EPOLLRDHUP | ERROR | HANGUP
+_NO_OCTETS = bytearray()  # what every such stream holds
 _NOWHERE = memoryview(bytearray(1 << 20))  # MSG_TRUNC wants memory and leaves it alone
 
 
@@ -49,6 +51,7 @@ class PeekStream(OsStream):
     ) -> None:
         super().__init__(loop, watcher, sock, remote, forget)
         self._waiting = 0
+        self._received = _NO_OCTETS
         self._offset = 0  # where the kernel peeks next
         sock.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, 0)
 
@@ -89,7 +92,7 @@ class PeekStream(OsStream):
     def _interest(self) -> int | None:
         if self.closed or self.error:
             return None
-        return _EVENTS | (WRITABLE if self._blocked or not self.connected else 0)
+        return _EVENTS
 
     def _shut(self, error: int) -> None:
         super()._shut(error)
@@ -101,24 +104,30 @@ class PeekStream(OsStream):
             events |= READABLE  # an edge that came with the handshake comes once
             if not self.connected:
                 return
+        changed = False
         if events & WRITABLE and self._blocked:
             self._blocked = False
-            self._tell()
+            changed = True
         if events & _ANYTHING_READ:
-            self._look(events)
-        self._watch()
+            changed = self._look(events) or changed
+        if changed:
+            self._told()  # at once: this is called by the loop
 
-    def _look(self, events: int) -> None:
-        """See what there is now, and whether it is all."""
+    def _made_room(self) -> None:
+        """What is watched for does not depend on it."""
+
+    def _look(self, events: int) -> bool:
+        """See what there is now, and whether it is all; true if that is news."""
         waiting = self._unread()
         ended = bool(events & (select.EPOLLRDHUP | HANGUP))
         if events & URGENT:
             self._find_mark()
-        if waiting != self._waiting or ended != self.eof:
+        news = waiting != self._waiting or ended != self.eof
+        if news:
             self._waiting = waiting
             self.eof = self.eof or ended
-            self._tell()
         if events & (ERROR | HANGUP):
             error = self._take_error()
             if error:
                 self._lose(error)
+        return news

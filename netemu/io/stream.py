@@ -34,9 +34,9 @@ class BufferedStream(ABC):
     `error` after `abort` is ECONNABORTED, after `close` EBADF, so that a reader who comes too late learns why.
     """
 
-    def __init__(self, loop: Loop, local: Endpoint, remote: Endpoint) -> None:
+    def __init__(self, loop: Loop, local: Endpoint | None, remote: Endpoint) -> None:
         self.on_change: Callable[[], None] | None = None
-        self.local = local
+        self._local = local
         self.remote = remote
         self.connected = False
         self.error = 0
@@ -50,6 +50,12 @@ class BufferedStream(ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.local} -> {self.remote}>"
+
+    @property
+    def local(self) -> Endpoint:
+        """Where it begins."""
+        assert self._local is not None, "what makes a stream without one finds it out itself"
+        return self._local
 
     def available(self) -> int:
         return len(self._received)

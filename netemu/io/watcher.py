@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import Protocol, runtime_checkable
 
-from netemu.net.loop import Callback, Loop
+from netemu.net.loop import Loop
 
 __all__ = ["ERROR", "HANGUP", "READABLE", "WRITABLE", "DescriptorLoop", "FdCallback", "FdTable", "FdWatcher"]
 
@@ -36,44 +35,37 @@ FdCallback = Callable[[int], None]
 _SETTLE = 0.002  # seconds of real time
 
 
-class _Watch:
-    __slots__ = ("active", "callback")
-
-    def __init__(self, callback: FdCallback) -> None:
-        self.callback = callback
-        self.active = True
-
-
 class FdTable:
     """An epoll and who is called for each descriptor in it."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._watched: dict[int, _Watch] = {}
+        self._watched: dict[int, FdCallback] = {}
 
     def watch(self, fd: int, events: int, callback: FdCallback) -> None:
         """Call `callback` with the events that hold, until `unwatch`; errors and hang-ups are reported even if `events` is 0."""
         self._epoll.register(fd, events)
-        self._watched[fd] = _Watch(callback)
+        self._watched[fd] = callback
 
     def modify(self, fd: int, events: int) -> None:
         self._epoll.modify(fd, events)
 
     def unwatch(self, fd: int) -> None:
         """Forget `fd`, before it is closed; a call that is due already does not come."""
-        self._watched.pop(fd).active = False
+        del self._watched[fd]
         self._epoll.unregister(fd)
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
         """Wait up to `timeout` seconds (None: for ever; rounded up to milliseconds) for descriptors with events."""
         return self._epoll.poll(timeout)
 
-    def due(self, ready: Iterable[tuple[int, int]]) -> Iterator[Callback]:
-        """The calls for what `poll` gave; one that an earlier call made void is left out."""
-        found = [(self._watched.get(fd), events) for fd, events in ready]
-        for watch, events in found:
-            if watch is not None and watch.active:
-                yield partial(watch.callback, events)
+    def due(self, ready: Iterable[tuple[int, int]]) -> Iterator[tuple[FdCallback, int]]:
+        """Whom to call with which events for what `poll` gave; a call that an earlier one made void is left out."""
+        watched = self._watched
+        found = [(fd, watched.get(fd), events) for fd, events in ready]
+        for fd, callback, events in found:
+            if callback is not None and watched.get(fd) is callback:
+                yield callback, events
 
     def close(self) -> None:
         self._epoll.close()
@@ -125,8 +117,8 @@ class FdWatcher:
         if not ready and self._expecting:
             self._expecting = False
             ready = self._table.poll(_SETTLE)
-        for callback in self._table.due(ready):
-            callback()
+        for callback, events in self._table.due(ready):
+            callback(events)
         return bool(ready)
 
     def close(self) -> None:

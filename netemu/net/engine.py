@@ -47,8 +47,8 @@ class OffloadEngine(Engine, Protocol):
         """What it takes, in the bits of `netemu.net.offload`."""
         ...
 
-    def receive_offloaded(self, frame: FrameView, header: VnetHeader | None, now: int) -> None:
-        """A frame came in, in memory that will be used again."""
+    def receive_offloaded(self, frame: FrameView, header: VnetHeader | None, now: int) -> bool:
+        """A frame came in, in memory that will be used again. False: nothing is to be sent, and no deadline is earlier, for it."""
         ...
 
     def transmit_offloaded(self, now: int, offloads: int) -> Iterable[tuple[FrameView, VnetHeader | None]]:
@@ -81,8 +81,8 @@ class Pump:
 
     def _receive_offloaded(self, frame: FrameView, header: VnetHeader | None) -> bool:
         assert self._offloading is not None
-        self._offloading.receive_offloaded(frame, header, self._loop.now())
-        self.kick()
+        if self._offloading.receive_offloaded(frame, header, self._loop.now()):
+            self.kick()
         return True
 
     def kick(self) -> None:

@@ -85,8 +85,27 @@ class Port:
         return self._send(frame, header, at_once=False)
 
     def send_view(self, frame: FrameView, header: VnetHeader | None = None) -> bool:
-        """`send` for a frame in memory that will be used again."""
-        return self._send(frame, header, at_once=True)
+        """`send` for a frame in memory that will be used again.
+
+        What nearly every frame of a busy network meets stands first: a receiver that takes it at once, as it is.
+        """
+        peer = self.peer
+        if (
+            peer is None
+            or peer._at_once is None
+            or peer._queue
+            or peer._blocked
+            or not (self.link_up and peer.link_up)
+            or len(frame) > MAX_FRAME
+            or (header is not None and not takes(peer.offloads, header))
+        ):
+            return self._send(frame, header, at_once=True)
+        self.counters["sent"] += 1
+        if peer._at_once(frame, header):
+            peer.counters["received"] += 1
+            return True
+        peer._blocked = True
+        return peer._enqueue(bytes(frame), header)
 
     def _send(self, frame: FrameView, header: VnetHeader | None, *, at_once: bool) -> bool:
         peer = self.peer

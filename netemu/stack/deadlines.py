@@ -1,17 +1,19 @@
 """The deadlines of many objects, and the first of them.
 
 A heap with lazy deletion. A deadline that moves later, as a retransmission timer does with every acknowledgment, leaves its old
-entry in the heap; it is corrected when it comes to the top. So moving costs nothing, and the heap holds few more entries
-than there are objects.
+entry in the heap; it is corrected when it comes to the top. So moving costs nothing. Entries of objects that want nothing any more
+are cleared away when they are the most, so the heap holds few more entries than there are objects.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Hashable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 __all__ = ["Deadlines"]
+
+_LITTLE: Final = 64  # entries that are not worth clearing away
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -29,11 +31,18 @@ class Deadlines(Generic[Key]):
         """`key` wants to be called at `when`; None: not at all."""
         if when is None:
             self._wanted.pop(key, None)
+            if self._queued.pop(key, None) is not None and len(self._heap) > 2 * len(self._queued) + _LITTLE:
+                self._heap = [entry for entry in self._heap if self._queued.get(entry[2]) == entry[0]]
+                heapq.heapify(self._heap)
             return
         self._wanted[key] = when
         queued = self._queued.get(key)
         if queued is None or when < queued:
             self._push(key, when)
+
+    def next_look(self) -> int | None:
+        """A moment at which to look whether anything is due: not later than `first`, and found without correcting anything."""
+        return self._heap[0][0] if self._heap else None
 
     def first(self) -> int | None:
         """The earliest deadline."""

@@ -131,10 +131,12 @@ class NeighbourCache(Generic[Packet]):
         entry = self._entries.get(address)
         return entry.mac if entry else None
 
-    def reachable(self, address: IPv4Address, now: int) -> MacAddress | None:
-        """The MAC address of `address` if it is known and need not be asked about yet."""
+    def reachable(self, address: IPv4Address, now: int) -> tuple[MacAddress, int] | None:
+        """The MAC address of `address` if it is known and need not be asked about yet, and when it must be unless it is heard."""
         entry = self._entries.get(address)
-        return entry.mac if entry is not None and now - entry.confirmed < REACHABLE_TIME else None
+        if entry is None or entry.mac is None or now - entry.confirmed >= REACHABLE_TIME:
+            return None
+        return entry.mac, entry.confirmed + REACHABLE_TIME
 
     def resolve(self, address: IPv4Address, source: IPv4Address, packet: Packet, now: int) -> MacAddress | None:
         """Where to send `packet` for the neighbour `address`; None: it is parked until `Resolved` or `Unresolved`.

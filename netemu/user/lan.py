@@ -51,6 +51,7 @@ class Lan:
         self._on_unreachable = on_unreachable
         self._neighbours: NeighbourCache[IPv4] = NeighbourCache(self.mac, self._own.__contains__)
         self._neighbours.counters = counters
+        self._reachable: dict[bytes, tuple[MacAddress, int]] = {}
         self._output: deque[tuple[Frame, VnetHeader | None]] = deque()
 
     def is_own(self, address: IPAddress) -> bool:
@@ -61,15 +62,25 @@ class Lan:
         """The network has this address too from now on."""
         self._own.add(address)
 
-    def reachable(self, address: IPv4Address, now: int) -> MacAddress | None:
-        """The MAC address of a guest if it is known and need not be asked about yet."""
-        return self._neighbours.reachable(address, now)
+    def reachable(self, address: bytes, now: int) -> MacAddress | None:
+        """The MAC address of the guest whose address has these octets, if it is known and need not be asked about yet.
+
+        What was found is kept until ARP has news or a timer runs: most frames are for a guest that the last one was for.
+        """
+        known = self._reachable.get(address)
+        if known is None or known[1] <= now:
+            known = self._neighbours.reachable(IPv4Address(address), now)
+            if known is None:
+                return None
+            self._reachable[address] = known
+        return known[0]
 
     def receive_arp(self, packet: Arp, now: int) -> None:
         """Learn and answer; a sender that is no host of this network is counted and ignored."""
         if packet.sender_ip not in self._options.net and packet.sender_ip != ANY_IPV4:
             self._counters["arp-foreign"] += 1
             return
+        self._reachable.clear()
         self._neighbours.receive(packet, now)
         self._run_events(now)
 
@@ -134,6 +145,7 @@ class Lan:
         return self._neighbours.deadline()
 
     def expire(self, now: int) -> None:
+        self._reachable.clear()
         self._neighbours.expire(now)
         self._run_events(now)
 

@@ -29,7 +29,7 @@ from typing import Protocol
 
 from netemu.errors import LocalError
 from netemu.io.host import Host
-from netemu.net.offload import CSUM, TSO4, TSO_ECN, USO4, USO6, complete, lower
+from netemu.net.offload import CSUM, TSO4, TSO6, TSO_ECN, USO4, USO6, complete, lower
 from netemu.net.port import Frame, FrameView
 from netemu.net.sockets import StreamSocket, train_length
 from netemu.stack.fragments import Reassembler
@@ -113,7 +113,7 @@ class UserNetwork:
         self._reassembler.counters = self.counters
         self._dhcp = DhcpServer(options, self.counters)
         self._echo = EchoService(self._realm)
-        self._writer = SegmentWriter(self._lan)
+        self._writer = SegmentWriter(self._lan, lan6)
         self._trains = TrainWriter(self._realm, self._lan, lan6)
         self._udp = UdpNat(self._realm, self._trains)
         names = DnsNames(options.dns_name)
@@ -150,14 +150,16 @@ class UserNetwork:
             self._router6,
             self._lan,
             self._dhcp,
-            *self._services,
+            *self._services[1:],
         )
+        self._deadline: int | None = None  # of all but TCP, when they were last asked
+        self._ask = True  # they may have an earlier one since
         self._by_protocol: dict[int, Callable[[IPv4, int], None]] = {
             IpProtocol.ICMP: self._receive_icmp,
             IpProtocol.UDP: self._receive_udp,
             IpProtocol.TCP: self._tcp.receive,
         }
-        self._short_ways: dict[int, Callable[[FrameView, Layout, int, VnetHeader | None, int], bool]] = {
+        self._short_ways: dict[int, Callable[[FrameView, Layout, int, VnetHeader | None, int], bool | None]] = {
             IpProtocol.TCP: self._tcp.receive_fast,
             IpProtocol.UDP: self._udp_short_way,
         }
@@ -255,6 +257,7 @@ class UserNetwork:
             raise LocalError("a state is loaded into a fresh network, and this one has served guests already: make another one")
         snapshot = unpack(state)
         check(snapshot, self.options)
+        self._ask = True
         return self._mover.load(snapshot, now)
 
     def _rest(self) -> None:
@@ -264,6 +267,7 @@ class UserNetwork:
 
     def leave(self, now: int) -> None:
         """Tell the guests that the router goes: transmit what there is once more, then close."""
+        self._ask = True
         if self.options.ipv6 and not self._at_rest:
             self._router6.leave(now)
 
@@ -279,6 +283,7 @@ class UserNetwork:
         if self._at_rest:
             self.counters["at-rest"] += 1
             return
+        self._ask = True
         try:
             self._receive(Ethernet.parse(frame), now)
         except WireError as error:
@@ -289,28 +294,31 @@ class UserNetwork:
         for frame, _ in self.transmit_offloaded(now, 0):
             yield bytes(frame)
 
-    offloads = CSUM | TSO4 | TSO_ECN | USO4 | USO6
+    offloads = CSUM | TSO4 | TSO6 | TSO_ECN | USO4 | USO6
     """What it takes: a checksum that is left to it need not be looked at; a long segment, or a train of datagrams, goes to the
     host as it is.
     """
 
-    def receive_offloaded(self, frame: FrameView, header: VnetHeader | None, now: int) -> None:
+    def receive_offloaded(self, frame: FrameView, header: VnetHeader | None, now: int) -> bool:
         """A frame from the guests, in memory that will be used again; the short way if it can go there."""
         found = plain(frame, self._lan.mac)
         if found is not None:
             layout, end = found
             short_way = self._short_ways.get(frame[layout.protocol])
-            if short_way is not None and short_way(frame, layout, end, header, now):
-                return
+            if short_way is not None:
+                news = short_way(frame, layout, end, header, now)
+                if news is not None:
+                    return news
         if header is not None and header.gso_type == GSO_UDP_L4:
             self._receive_each(frame, header, now)
-            return
+            return True
         try:
             whole = bytes(frame) if header is None else complete(frame, header)
         except WireError:
             self.counters["malformed-vnet_hdr"] += 1
-            return
+            return False
         self.receive(whole, now)
+        return True
 
     def _receive_each(self, frame: FrameView, header: VnetHeader, now: int) -> None:
         """The datagrams of a train one by one: a new flow's, or what the host does not take together."""
@@ -323,35 +331,49 @@ class UserNetwork:
         for datagram in datagrams:
             self.receive_offloaded(datagram, None, now)
 
-    def _udp_short_way(self, frame: FrameView, layout: Layout, end: int, header: VnetHeader | None, now: int) -> bool:
+    def _udp_short_way(self, frame: FrameView, layout: Layout, end: int, header: VnetHeader | None, now: int) -> bool | None:
         """A guest's datagram may be an answer to a peer of a forwarded port, whose it is then."""
         key = layout.key(frame)
-        return self._forwards.reply_fast(key, frame, layout, end, header, now) or self._udp.receive_fast(
+        taken = self._forwards.reply_fast(key, frame, layout, end, header, now) or self._udp.receive_fast(
             key, frame, layout, end, header, now
         )
+        return True if taken else None
 
     def transmit_offloaded(self, now: int, offloads: int) -> Iterator[tuple[FrameView, VnetHeader | None]]:
         """The frames for the guests: what waits, then what the host's sockets bring."""
         if self._at_rest:
             return
         self._writer.offloads = self._trains.offloads = offloads
-        self._realm.work_off(now)
-        yield from self._lan.transmit()
+        if self._realm.work_off(now):
+            self._ask = True
+        yield from self._waiting()
         for short in self._tcp.transmit(now):
-            yield from self._lan.transmit()
+            yield from self._waiting()
             if short is not None:
                 yield short
 
+    def _waiting(self) -> Iterator[tuple[FrameView, VnetHeader | None]]:
+        for frame in self._lan.transmit():
+            self._ask = True
+            yield frame
+
     def deadline(self) -> int | None:
+        """Only TCP is asked each time: the others get an earlier one by a frame, an event or a timer, and by nothing else."""
         if self._at_rest:
             return None
-        deadlines = [part.deadline() for part in self._parts]
-        deadlines.append(self._reassembler.deadline())
-        return min((deadline for deadline in deadlines if deadline is not None), default=None)
+        if self._ask:
+            self._ask = False
+            deadlines = [part.deadline() for part in self._parts]
+            deadlines.append(self._reassembler.deadline())
+            self._deadline = min((deadline for deadline in deadlines if deadline is not None), default=None)
+        first, others = self._tcp.deadline(), self._deadline
+        return others if first is None or (others is not None and others < first) else first
 
     def expire(self, now: int) -> None:
         if self._at_rest:
             return
+        self._ask = True
+        self._tcp.expire(now)
         for part in self._parts:
             part.expire(now)
         for first in self._reassembler.expire(now):

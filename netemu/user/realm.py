@@ -71,10 +71,12 @@ class Realm:
         self._inbox.append(event)
         self.wakeup()
 
-    def work_off(self, now: int) -> None:
-        """Run what was posted."""
-        for _ in range(len(self._inbox)):
+    def work_off(self, now: int) -> bool:
+        """Run what was posted; was there anything?"""
+        waiting = len(self._inbox)
+        for _ in range(waiting):
             self._inbox.popleft()(now)
+        return waiting > 0
 
     # The two faces of an address
 

@@ -79,8 +79,6 @@ class ConnectionSnapshot:
 
     guest: Endpoint
     remote: Endpoint
-    sent: int
-    received: int
     age: int
     connection: TcpSnapshot
     stream: StreamSnapshot

@@ -28,7 +28,7 @@ import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 from netemu.errors import HostError
 from netemu.net.clock import SECOND
@@ -36,9 +36,9 @@ from netemu.net.port import FrameView
 from netemu.net.sockets import StreamSocket
 from netemu.stack.deadlines import Deadlines
 from netemu.stack.icmp import IcmpReport
-from netemu.stack.tcp import State, TcpConfig, TcpConnection, reply_to_unknown
+from netemu.stack.tcp import PlainSegment, State, TcpConfig, TcpConnection, reply_to_unknown
 from netemu.stack.tcp.state import HANDSHAKE
-from netemu.user.fastpath import SegmentWriter, segment_of
+from netemu.user.fastpath import ALIGNED_STAMPS, STAMPS, SegmentWriter, segment_of
 from netemu.user.flow import Flow
 from netemu.user.plain import Layout, flow_key
 from netemu.user.realm import Realm
@@ -46,7 +46,7 @@ from netemu.user.side import Packet, Quotation
 from netemu.wire.address import Endpoint
 from netemu.wire.ipv4 import IPv4, Protocol
 from netemu.wire.ipv6 import IPv6
-from netemu.wire.tcp import ACK, RST, SYN, URG, Tcp
+from netemu.wire.tcp import ACK, EMPTY_OPTIONS, FIN, RST, SYN, URG, Tcp, TcpOptions
 from netemu.wire.tcp import MINIMUM_HEADER_LENGTH as TCP_HEADER_LENGTH
 from netemu.wire.vnet_hdr import VnetHeader
 
@@ -58,61 +58,25 @@ _KEEPALIVE_IDLE: Final = 7200 * SECOND  # RFC 9293 3.8.4: two hours at least
 
 _TOLD_BY_ICMP: Final = frozenset({errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM})
 
-_Key = tuple[Endpoint, Endpoint]  # the guest, and its peer as the guest knows it
-
-
-class _Stream:
-    """The host's stream as a connection's source and sink, with a count of what passed."""
-
-    __slots__ = ("_stream", "available", "finish", "read_into", "received", "room", "sent")
-
-    def __init__(self, stream: StreamSocket) -> None:
-        self._stream = stream
-        self.available = stream.available
-        self.read_into = stream.read_into
-        self.room = stream.room
-        self.finish = stream.finish
-        self.sent = 0
-        self.received = 0
-
-    @property
-    def eof(self) -> bool:
-        return self._stream.eof
-
-    def discard(self, count: int) -> None:
-        self.received += count
-        self._stream.discard(count)
-
-    def offer(self, data: bytes | memoryview) -> int:
-        taken = self._stream.offer(data)
-        self.sent += taken
-        return taken
-
-    def offer_urgent(self, data: bytes | memoryview) -> int:
-        taken = self._stream.offer_urgent(data)
-        self.sent += taken
-        return taken
-
 
 @dataclass(slots=True, eq=False)
 class TcpFlow:
     """One flow: the guest's connection, and the host's stream that it goes on as."""
 
-    key: _Key
+    guest: Endpoint
+    remote: Endpoint  # its peer, as the guest knows it
+    key: bytes  # `flow_key` of its frames
+    back: bytes  # `flow_key` of the frames to it
     stream: StreamSocket
-    octets: _Stream
     connection: TcpConnection
-    asked: Quotation | None  # the guest's SYN, while the host's side is not connected
+    asked: Packet | None  # the guest's SYN, while the host's side is not connected
     opened: int
     used: int
+    stirred: bool = True  # the host's stream has changed
 
     @property
     def state(self) -> str:
         return self.connection.state.value if self.asked is None else "CONNECTING"
-
-    @property
-    def half_open(self) -> bool:
-        return self.connection.state in HANDSHAKE
 
 
 class TcpNat:
@@ -130,20 +94,20 @@ class TcpNat:
             family: TcpConfig(mss=realm.options.mtu - side.header_length - TCP_HEADER_LENGTH, keepalive_idle_ns=_KEEPALIVE_IDLE)
             for family, side in realm.sides.items()
         }
-        self._flows: dict[_Key, TcpFlow] = {}
-        self._by_octets: dict[bytes, TcpFlow] = {}  # those of IPv4, by `flow_key`
+        self._flows: dict[bytes, TcpFlow] = {}  # by `flow_key`
         self._half_open: dict[TcpFlow, None] = {}  # the oldest first
+        self._time_wait: dict[TcpFlow, None] = {}  # likewise
         self._changed: dict[TcpFlow, None] = {}
         self._timers: Deadlines[TcpFlow] = Deadlines()
+        self._look: int | None = None  # what `deadline` said last
 
     # From the guests
 
     def receive(self, packet: Packet, now: int) -> None:
         """A guest's segment; raises `WireError`."""
         segment = Tcp.parse(packet.payload, packet.source, packet.destination)
-        guest = Endpoint(packet.source, segment.source_port)
-        key = (guest, Endpoint(packet.destination, segment.destination_port))
-        flow = self._flows.get(key)
+        guest, remote = Endpoint(packet.source, segment.source_port), Endpoint(packet.destination, segment.destination_port)
+        flow = self._flows.get(flow_key(guest, remote))
         if flow is not None and flow.connection.accepts_new_incarnation(segment, now):
             self._remove(flow)
             flow = None
@@ -151,18 +115,31 @@ class TcpNat:
             flow.connection.receive(segment, now)
             self._changed[flow] = None
         elif segment.flags & (SYN | ACK | RST) == SYN:
-            self._open(key, packet, segment, now)
+            self._open(guest, remote, packet, segment, now)
         else:
             self.realm.counters["tcp-unknown"] += 1
-            self._refuse(key, segment, now)
+            self._refuse(guest, remote, segment, now)
 
-    def receive_fast(self, frame: FrameView, layout: Layout, end: int, header: VnetHeader | None, now: int) -> bool:
-        """A `plain` frame; False if it is to go the long way."""
-        flow = self._by_octets.get(layout.key(frame))
+    def receive_fast(self, frame: FrameView, layout: Layout, end: int, header: VnetHeader | None, now: int) -> bool | None:
+        """A `plain` frame; None if it is to go the long way.
+
+        Else: may there be something to send, or an earlier deadline? Most often not: the ACK waits for an answer to go with.
+        """
+        flow = self._flows.get(layout.key(frame))
         segment = None if flow is None else segment_of(frame, layout, end, header)
         if flow is None or segment is None:
-            return False
-        flow.connection.receive(segment, now)
+            return None
+        sequence, acknowledgment, flags, window, stamps, payload = segment
+        connection = flow.connection
+        flow.used = now
+        if not flags & FIN and connection.receive_predicted(sequence, acknowledgment, window, stamps, payload, now):
+            if connection.has_segments():
+                self._changed[flow] = None
+                return True
+            deadline = connection.deadline()
+            self._timers.set(flow, deadline)
+            return deadline is not None and (self._look is None or deadline < self._look)
+        connection.receive(_segment(flow.guest.port, flow.remote.port, segment), now)
         self._changed[flow] = None
         return True
 
@@ -170,7 +147,8 @@ class TcpNat:
         """A segment of ours found no guest."""
         ports = packet.payload
         remote = Endpoint(packet.source, int.from_bytes(ports[:2], "big"))
-        flow = self._flows.get((Endpoint(packet.destination, int.from_bytes(ports[2:4], "big")), remote))
+        guest = Endpoint(packet.destination, int.from_bytes(ports[2:4], "big"))
+        flow = self._flows.get(flow_key(guest, remote))
         if flow is not None:
             flow.connection.unreachable(errno.EHOSTUNREACH, now)
             self._changed[flow] = None
@@ -178,21 +156,20 @@ class TcpNat:
     def reported(self, report: IcmpReport, now: int) -> bool:
         """A guest's ICMP error about a segment of ours, which ends a flow in its handshake; False if there is no such flow."""
         ours, guests = report.ports
-        flow = self._flows.get((Endpoint(report.destination, guests), Endpoint(report.source, ours)))
+        flow = self._flows.get(flow_key(Endpoint(report.destination, guests), Endpoint(report.source, ours)))
         if flow is None or report.errno == errno.EMSGSIZE:
             return False
         flow.connection.unreachable(report.errno, now)
         self._changed[flow] = None
         return True
 
-    def _open(self, key: _Key, packet: Packet, syn: Tcp, now: int) -> None:
+    def _open(self, guest: Endpoint, remote: Endpoint, packet: Packet, syn: Tcp, now: int) -> None:
         """A connection outwards."""
         realm = self.realm
-        guest, remote = key
         opener = self.servers.get(remote) or self._way_out(remote)
         if opener is None:
             realm.counters["restricted" if realm.options.restrict else "tcp-refused"] += 1
-            self._refuse(key, syn, now)
+            self._refuse(guest, remote, syn, now)
             return
         if not self._make_room():
             return  # the guest asks again
@@ -201,9 +178,9 @@ class TcpNat:
         except HostError as error:
             realm.counters["tcp-host-failed"] += 1
             realm.refused(error, guest, remote.address)
-            self._refuse(key, syn, now)
+            self._refuse(guest, remote, syn, now)
             return
-        flow = self._add(key, stream, Quotation.of(packet), now)
+        flow = self._add(guest, remote, stream, packet, now)
         flow.connection.open_passive(syn, now, defer=True)
         self._begin(flow)
 
@@ -215,10 +192,10 @@ class TcpNat:
         target = Endpoint(realm.to_host(remote.address), remote.port)
         return partial(realm.host.open_stream, target, realm.local_for(target))
 
-    def _refuse(self, key: _Key, segment: Tcp, now: int) -> None:
+    def _refuse(self, guest: Endpoint, remote: Endpoint, segment: Tcp, now: int) -> None:
         reply = reply_to_unknown(segment)
         if reply is not None:
-            self.send(key, reply, now)
+            self.send(guest, remote, reply, now)
 
     # From the host
 
@@ -228,16 +205,16 @@ class TcpNat:
             stream.abort()
             return
         wanted = self.realm.visitors.seen_as(stream.remote, guest.address)
-        remote = self.realm.free_endpoint(wanted, lambda each: (guest, each) in self._flows)
-        flow = self._add((guest, remote), stream, None, now)
+        remote = self.realm.free_endpoint(wanted, lambda each: flow_key(guest, each) in self._flows)
+        flow = self._add(guest, remote, stream, None, now)
         flow.connection.open_active(now)
         self._begin(flow)
 
     # From another network, and for one
 
-    def adopt(self, key: _Key, stream: StreamSocket, now: int) -> TcpFlow:
+    def adopt(self, guest: Endpoint, remote: Endpoint, stream: StreamSocket, now: int) -> TcpFlow:
         """A flow whose two halves are there already; its connection is the caller's to restore."""
-        flow = self._add(key, stream, None, now)
+        flow = self._add(guest, remote, stream, None, now)
         self._begin(flow)
         return flow
 
@@ -257,49 +234,45 @@ class TcpNat:
             self._remove(next(iter(self._half_open)))
         if len(self._flows) < _FLOWS:
             return True
-        for flow in self._flows.values():
-            if flow.connection.state is State.TIME_WAIT:
-                self._remove(flow)
-                return True
+        if self._time_wait:
+            self._remove(next(iter(self._time_wait)))
+            return True
         self.realm.counters["tcp-table-full"] += 1
         return False
 
-    def _add(self, key: _Key, stream: StreamSocket, asked: Quotation | None, now: int) -> TcpFlow:
-        guest, remote = key
-        octets = _Stream(stream)
+    def _add(self, guest: Endpoint, remote: Endpoint, stream: StreamSocket, asked: Packet | None, now: int) -> TcpFlow:
         config = self._configs[guest.address.version]
-        limit = self._writer.segment_limit if guest.address.version == 4 else None
+        limit = self._writer.segment_limit(guest.address.version)
         if limit != config.segment_limit:
             config = self._configs[guest.address.version] = replace(config, segment_limit=limit)
         connection = TcpConnection(
             config,
             remote,
             guest,
-            octets,
-            octets,
+            stream,
+            stream,
             self.realm.getrandbits(32),
             self.realm.getrandbits(32),
             self._writer.payload,
         )
-        return TcpFlow(key, stream, octets, connection, asked, now, now)
+        return TcpFlow(guest, remote, flow_key(guest, remote), flow_key(remote, guest), stream, connection, asked, now, now)
 
     def _begin(self, flow: TcpFlow) -> None:
         self._flows[flow.key] = flow
-        if flow.key[0].address.version == 4:
-            self._by_octets[flow_key(*flow.key)] = flow
         self._half_open[flow] = None
         self._changed[flow] = None
-        flow.stream.on_change = lambda: self._stream_changed(flow)
+        flow.stream.on_change = partial(self._stream_changed, flow)
 
     def _stream_changed(self, flow: TcpFlow) -> None:
+        flow.stirred = True
         self._changed[flow] = None
         self.realm.wakeup()
 
     def _remove(self, flow: TcpFlow) -> None:
         """Forget a flow; the host's stream ends as the guest's connection did."""
         del self._flows[flow.key]
-        self._by_octets.pop(flow_key(*flow.key), None)
         self._half_open.pop(flow, None)
+        self._time_wait.pop(flow, None)
         self._changed.pop(flow, None)
         self._timers.set(flow, None)
         flow.stream.on_change = None
@@ -319,13 +292,44 @@ class TcpNat:
                     yield from self._advance(flow, now)
 
     def _advance(self, flow: TcpFlow, now: int) -> Iterator[tuple[FrameView, VnetHeader | None] | None]:
-        connection, stream = flow.connection, flow.stream
+        connection = flow.connection
         flow.used = now
+        if flow.stirred:
+            flow.stirred = False
+            if self._stirred(flow, now):
+                yield None
+                return
+        while (plain := connection.next_plain(now)) is not None:
+            sequence, acknowledgment, flags, window, stamps, payload = plain
+            options = b"" if stamps is None else STAMPS.pack(ALIGNED_STAMPS, *stamps)
+            size, mss = len(payload), connection.send_mss
+            frame = self._writer.write(flow.back, sequence, acknowledgment, flags, window, options, size, mss, now)
+            if frame is None:
+                self.send(flow.guest, flow.remote, _segment(flow.remote.port, flow.guest.port, plain), now)
+            yield frame
+        if connection.has_segments():
+            for segment in connection.emit(now):
+                yield self._frame(flow, segment, now)
+        self._settle(flow)
+
+    def _frame(self, flow: TcpFlow, segment: Tcp, now: int) -> tuple[FrameView, VnetHeader | None] | None:
+        """The frame of a segment, or None if the LAN has it."""
+        if not segment.flags & URG:
+            options, size, mss = segment.options.pack(), len(segment.payload), flow.connection.send_mss
+            fields = segment.sequence, segment.acknowledgment, segment.flags, segment.window
+            frame = self._writer.write(flow.back, *fields, options, size, mss, now)
+            if frame is not None:
+                return frame
+        self.send(flow.guest, flow.remote, segment, now)
+        return None
+
+    def _stirred(self, flow: TcpFlow, now: int) -> bool:
+        """See what has become of the host's stream; True if that was the flow's end."""
+        connection, stream = flow.connection, flow.stream
         if flow.asked is not None and connection.state is not State.CLOSED:
             if stream.error:
                 self._connect_failed(flow, flow.asked, now)
-                yield None
-                return
+                return True
             if stream.connected:
                 flow.asked = None
                 connection.accept(now)
@@ -336,38 +340,34 @@ class TcpNat:
             connection.sink_ready(now)
             if stream.urgent:
                 connection.urge(stream.urgent)
-        guest, remote = flow.key
-        short = guest.address.version == 4
-        for segment in connection.emit(now):
-            frame = (
-                self._writer.write(remote, guest, segment, connection.send_mss, now)
-                if short and not segment.flags & (SYN | URG)
-                else None
-            )
-            if frame is None:
-                self.send(flow.key, segment, now)
-            yield frame
-        if connection.state is State.CLOSED:
+        return False
+
+    def _settle(self, flow: TcpFlow) -> None:
+        """Keep the tables in step with the connection's state."""
+        connection = flow.connection
+        state = connection.state
+        if state is State.CLOSED:
             self._remove(flow)
             return
-        if not flow.half_open:
+        if state is State.TIME_WAIT:
+            self._time_wait[flow] = None
+        if self._half_open and state not in HANDSHAKE:
             self._half_open.pop(flow, None)
         self._timers.set(flow, connection.deadline())
 
-    def _connect_failed(self, flow: TcpFlow, asked: Quotation, now: int) -> None:
+    def _connect_failed(self, flow: TcpFlow, asked: Packet, now: int) -> None:
         error = flow.stream.error
         self.realm.counters[f"tcp-{errno.errorcode.get(error, str(error)).lower()}"] += 1
         if error in _TOLD_BY_ICMP:
-            self.realm.unreachable(asked, error, now)
+            self.realm.unreachable(Quotation.of(asked), error, now)
         elif error != errno.ETIMEDOUT:
             flow.connection.abort(now)
             for segment in flow.connection.transmit(now):
-                self.send(flow.key, segment, now)
+                self.send(flow.guest, flow.remote, segment, now)
         self._remove(flow)
 
-    def send(self, key: _Key, segment: Tcp, now: int) -> None:
+    def send(self, guest: Endpoint, remote: Endpoint, segment: Tcp, now: int) -> None:
         """A segment to the guest, the long way."""
-        guest, remote = key
         payload = segment.pack(remote.address, guest.address)
         side = self.realm.side(guest.address)
         side.datagram(remote.address, guest.address, Protocol.TCP, payload, now, dont_fragment=True)
@@ -376,7 +376,8 @@ class TcpNat:
         return [_flow(flow) for flow in self._flows.values()]
 
     def deadline(self) -> int | None:
-        return self._timers.first()
+        self._look = self._timers.next_look()
+        return self._look
 
     def expire(self, now: int) -> None:
         for flow in self._timers.due(now):
@@ -389,22 +390,29 @@ class TcpNat:
             flow.stream.abort()
 
     def _clear(self) -> None:
-        for table in (self._flows, self._by_octets, self._half_open, self._changed, self._timers):
+        for table in (self._flows, self._half_open, self._time_wait, self._changed, self._timers):
             table.clear()
 
 
+def _segment(source_port: int, destination_port: int, plain: PlainSegment) -> Tcp:
+    """The value that has these fields."""
+    sequence, acknowledgment, flags, window, stamps, payload = plain
+    options = EMPTY_OPTIONS if stamps is None else TcpOptions(timestamps=stamps)
+    octets = cast("bytes", payload)  # a view serves wherever octets are only read
+    return Tcp(source_port, destination_port, sequence, acknowledgment, flags, window, octets, 0, options)
+
+
 def _flow(flow: TcpFlow) -> Flow:
-    guest, remote = flow.key
     stream = flow.stream
     return Flow(
         protocol="tcp",
         state=flow.state,
-        guest=guest,
-        remote=remote,
+        guest=flow.guest,
+        remote=flow.remote,
         local=stream.local,
         peer=stream.remote,
-        sent=flow.octets.sent,
-        received=flow.octets.received,
+        sent=flow.connection.octets_received,
+        received=flow.connection.octets_acknowledged,
         guest_queue=stream.available(),
         host_queue=stream.undelivered(),
         opened=flow.opened,

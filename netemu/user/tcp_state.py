@@ -45,10 +45,9 @@ def save_connections(nat: TcpNat, now: int) -> tuple[tuple[ConnectionSnapshot, .
 
 def load_connection(nat: TcpNat, state: ConnectionSnapshot, now: int) -> TcpFlow:
     """Let `nat` go on with a connection; `HostError` if the host cannot."""
-    flow = nat.adopt((state.guest, state.remote), nat.realm.host.restore_stream(state.stream), now)
+    flow = nat.adopt(state.guest, state.remote, nat.realm.host.restore_stream(state.stream), now)
     nat.realm.visitors.seen_as(state.remote, state.guest.address)  # a peer that was shown as it is has to be again
     flow.opened = now - state.age
-    flow.octets.sent, flow.octets.received = state.sent, state.received
     restore(flow.connection, state.connection, now)
     return flow
 
@@ -56,12 +55,12 @@ def load_connection(nat: TcpNat, state: ConnectionSnapshot, now: int) -> TcpFlow
 def reset_connection(nat: TcpNat, lost: LostConnection, now: int) -> None:
     """Tell the guest that its connection is gone."""
     guest, remote = lost.guest, lost.remote
-    nat.send((guest, remote), Tcp(remote.port, guest.port, lost.sequence, lost.acknowledgment, RST | ACK, 0), now)
+    nat.send(guest, remote, Tcp(remote.port, guest.port, lost.sequence, lost.acknowledgment, RST | ACK, 0), now)
 
 
 def _lost(flow: TcpFlow, reason: str) -> LostConnection:
-    (guest, remote), (sequence, acknowledgment) = flow.key, reset_numbers(flow.connection)
-    return LostConnection(guest=guest, remote=remote, sequence=sequence, acknowledgment=acknowledgment, reason=reason)
+    sequence, acknowledgment = reset_numbers(flow.connection)
+    return LostConnection(guest=flow.guest, remote=flow.remote, sequence=sequence, acknowledgment=acknowledgment, reason=reason)
 
 
 def _save(nat: TcpNat, flow: TcpFlow, room: int, now: int) -> ConnectionSnapshot:
@@ -71,14 +70,11 @@ def _save(nat: TcpNat, flow: TcpFlow, room: int, now: int) -> ConnectionSnapshot
         raise LocalError("urgent data was under way")
     if flow.stream.available() + flow.stream.undelivered() > room:
         raise LocalError(f"the queues of all connections together have more than {_QUEUES} octets")
-    guest, remote = flow.key
     connection = snapshot(flow.connection, now)
     stream = nat.realm.host.park_stream(flow.stream)
     return ConnectionSnapshot(
-        guest=guest,
-        remote=remote,
-        sent=flow.octets.sent,
-        received=flow.octets.received,
+        guest=flow.guest,
+        remote=flow.remote,
         age=now - flow.opened,
         connection=connection,
         stream=stream,

@@ -111,7 +111,7 @@ class TrainWriter:
     def _write(self, source: Endpoint, guest: Endpoint, octets: bytes, size: int, now: int) -> bool:
         address = guest.address
         if address.version == 4:
-            mac, room, uso = self._lan.reachable(address, now), self._room, USO4
+            mac, room, uso = self._lan.reachable(address.packed, now), self._room, USO4
         else:
             mac, room, uso = self._lan6.reachable(address), self._room6, USO6
         if mac is None or size > room:

@@ -63,13 +63,14 @@ def _rewrite_network(monkeypatch: pytest.MonkeyPatch, into: Rewrite, out: Rewrit
     monkeypatch.setattr(UserNetwork, "transmit_offloaded", _transmitting(out))
 
 
-def _receiving(rewrite: Rewrite) -> Callable[[UserNetwork, FrameView, VnetHeader | None, int], None]:
+def _receiving(rewrite: Rewrite) -> Callable[[UserNetwork, FrameView, VnetHeader | None, int], bool]:
     receive = UserNetwork.receive_offloaded
 
-    def rewritten(network: UserNetwork, frame: FrameView, header: VnetHeader | None, now: int) -> None:
+    def rewritten(network: UserNetwork, frame: FrameView, header: VnetHeader | None, now: int) -> bool:
         assert header is None, "no link of the suite has offloads"
         for each in rewrite(Packet.read(bytes(frame), now)):
             receive(network, each, None, now)
+        return True
 
     return rewritten
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -10,12 +12,13 @@ from hypothesis import strategies as st
 from user_driver import GATEWAY_MAC, GUEST_MAC, SERVER, Lab, see
 
 from netemu.net.offload import EVERYTHING, lower
+from netemu.stack.tcp import TcpConnection
 from netemu.user.fastpath import segment_of
 from netemu.user.plain import Layout
 from netemu.user.plain import plain as layout_of
 from netemu.wire.ether import Ethernet, EtherType, pad
 from netemu.wire.ipv4 import IPv4, Protocol
-from netemu.wire.tcp import ACK, FIN, PSH, SYN, Tcp, TcpOptions
+from netemu.wire.tcp import ACK, FIN, PSH, RST, SYN, URG, Tcp, TcpOptions
 from netemu.wire.vnet_hdr import DATA_VALID, GSO_TCPV4, NEEDS_CSUM, VnetHeader
 
 ISS = 1000
@@ -25,7 +28,7 @@ PORT = 4000
 class Both:
     """A guest's connection to a server that echoes, and all frames that the network sent."""
 
-    def __init__(self, *, short: bool, stamped: bool = True, offloads: int = 0) -> None:
+    def __init__(self, *, short: bool, stamped: bool = True, offloads: int = 0, iss: int = ISS) -> None:
         self.lab = Lab()
         self.frames: list[bytes] = []
         self.headers: list[VnetHeader | None] = []
@@ -34,6 +37,7 @@ class Both:
         else:
             self.lab.port.receiver = self._keep
         self.stamped = stamped
+        self.window = 60_000
         self.peer_stamp = 0
         self.received = bytearray()
         network = self.lab.network
@@ -41,10 +45,10 @@ class Both:
             network._short_ways = {}
             network._writer.write = lambda *_: None  # type: ignore[method-assign] # everything goes the long way
         self.listener = self.lab.host.tcp_listen("198.51.100.7", 80)
-        self.say(Tcp(PORT, 80, ISS, 0, SYN, 65_535, options=TcpOptions(mss=1460, window_scale=2, timestamps=self._stamps())))
+        self.say(Tcp(PORT, 80, iss, 0, SYN, 65_535, options=TcpOptions(mss=1460, window_scale=2, timestamps=self._stamps())))
         self.lab.run()
         answer = next(seen.tcp for seen in map(see, self.frames) if seen.tcp is not None)
-        self.nxt = ISS + 1
+        self.nxt = (iss + 1) & 0xFFFFFFFF
         self.acknowledged = (answer.sequence + 1) & 0xFFFFFFFF
         self.first = self.acknowledged
         self.segment(b"")
@@ -66,8 +70,9 @@ class Both:
         self.lab.tcp(SERVER, segment)
 
     def segment(self, payload: bytes, flags: int = ACK) -> None:
-        self.say(Tcp(PORT, 80, self.nxt, self.acknowledged, flags, 60_000, payload, options=TcpOptions(timestamps=self._stamps())))
-        self.nxt += len(payload) + bool(flags & FIN)
+        options = TcpOptions(timestamps=self._stamps())
+        self.say(Tcp(PORT, 80, self.nxt, self.acknowledged, flags, self.window, payload, options=options))
+        self.nxt = (self.nxt + len(payload) + bool(flags & FIN)) & 0xFFFFFFFF
 
 
 steps = st.lists(
@@ -76,30 +81,44 @@ steps = st.lists(
         st.tuples(st.just("down"), st.binary(min_size=1, max_size=6000), st.none()),
         st.tuples(st.just("ack"), st.integers(0, 6000), st.none()),
         st.tuples(st.just("again"), st.integers(1, 3000), st.none()),
+        st.tuples(st.just("gap"), st.binary(min_size=1, max_size=1448), st.integers(1, 3000)),
+        st.tuples(st.just("window"), st.sampled_from([0, 1, 400, 2000, 60_000]), st.none()),
+        st.tuples(st.just("end"), st.none(), st.none()),
         st.tuples(st.just("wait"), st.integers(1, 300), st.none()),
     ),
-    max_size=12,
+    max_size=14,
 )
 
 
-def play(both: Both, script: list[tuple[str, object, object]], *, finish: bool) -> tuple[list[bytes], bytes, dict[str, int]]:
-    sent_down = 0
-    for what, value, flags in script:
+def play(both: Both, script: list[tuple[str, Any, Any]], *, finish: bool) -> tuple[list[bytes], bytes, dict[str, int]]:
+    sent_down, ended = 0, False
+    for what, value, more in script:
         if what == "up":
-            both.segment(value, flags)  # type: ignore[arg-type] # by the strategy
-        elif what == "down":
-            both.server.send(value)  # type: ignore[arg-type] # likewise
-            sent_down += len(value)  # type: ignore[arg-type] # likewise
+            both.segment(value, more)
+        elif what == "down" and not ended:
+            both.server.socket.offer(value)
+            sent_down += len(value)
         elif what == "ack":
-            acknowledged = min((both.acknowledged - both.first) + int(str(value)), sent_down)
+            acknowledged = min((both.acknowledged - both.first & 0xFFFFFFFF) + value, sent_down)
             both.lab.run(0.001)
-            both.acknowledged = both.first + acknowledged
+            both.acknowledged = (both.first + acknowledged) & 0xFFFFFFFF
             both.segment(b"")
         elif what == "again":
-            both.nxt -= min(int(str(value)), both.nxt - ISS - 1)
+            both.nxt = (both.nxt - value) & 0xFFFFFFFF
             both.segment(b"")
-        else:
-            both.lab.run(int(str(value)) / 1000)
+            both.nxt = (both.nxt + value) & 0xFFFFFFFF
+        elif what == "gap":
+            both.nxt = (both.nxt + more) & 0xFFFFFFFF
+            both.segment(value)
+            both.nxt = (both.nxt - more - len(value)) & 0xFFFFFFFF
+        elif what == "window":
+            both.window = value
+            both.segment(b"")
+        elif what == "end":
+            both.server.shutdown()
+            ended = True
+        elif what == "wait":
+            both.lab.run(value / 1000)
     if finish:
         both.segment(b"", ACK | FIN)
     both.lab.run(0.01)
@@ -109,12 +128,34 @@ def play(both: Both, script: list[tuple[str, object, object]], *, finish: bool) 
     return both.frames, bytes(octets), dict(both.lab.counters)
 
 
-@settings(max_examples=60, deadline=None)
-@given(steps, st.booleans(), st.booleans())
-def test_both_ways_say_the_same(script: list[tuple[str, object, object]], stamped: bool, finish: bool) -> None:
-    short = play(Both(short=True, stamped=stamped), script, finish=finish)
-    long = play(Both(short=False, stamped=stamped), script, finish=finish)
+@settings(max_examples=150, deadline=None)
+@given(steps, st.booleans(), st.booleans(), st.sampled_from([ISS, 0xFFFFFF00]))
+def test_both_ways_say_the_same(script: list[tuple[str, Any, Any]], stamped: bool, finish: bool, iss: int) -> None:
+    short = play(Both(short=True, stamped=stamped, iss=iss), script, finish=finish)
+    with patch.object(TcpConnection, "next_plain", return_value=None):
+        long = play(Both(short=False, stamped=stamped, iss=iss), script, finish=finish)
     assert short == long
+
+
+def test_what_was_to_be_expected_is_predicted() -> None:
+    both, taken = Both(short=True), []
+    predicted = TcpConnection.receive_predicted
+
+    def look_on(*given: Any) -> bool:
+        taken.append(predicted(*given))
+        return taken[-1]
+
+    with patch.object(TcpConnection, "receive_predicted", look_on):
+        for _ in range(3):
+            both.segment(b"question", ACK | PSH)
+            both.lab.run(0.001)
+            both.server.send(b"answer")
+            both.lab.run(0.001)
+            both.acknowledged += len(b"answer")
+        both.nxt += 1
+        both.segment(b"a gap")
+        both.lab.run(0.001)
+    assert taken == [True, True, True, False]
 
 
 @settings(max_examples=30, deadline=None)
@@ -166,10 +207,10 @@ def found(frame: bytes) -> tuple[Layout, int]:
 
 def test_an_ordinary_segment_is_for_the_short_way() -> None:
     for options in (TcpOptions(), TcpOptions(timestamps=(1, 2))):
-        frame = plain(options=options)
-        segment = segment_of(memoryview(frame), *found(frame), None)
-        assert segment is not None
-        assert replace(segment, payload=bytes(segment.payload)) == Tcp(PORT, 80, 5, 6, ACK, 7, b"payload", options=options)
+        for flags in (ACK, ACK | PSH, ACK | PSH | FIN):
+            frame = plain(options=options, flags=flags)
+            segment = segment_of(memoryview(frame), *found(frame), None)
+            assert segment == (5, 6, flags, 7, options.timestamps, b"payload")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +234,8 @@ def test_an_unusual_datagram_is_left_to_the_long_way(frame: bytes) -> None:
     "frame",
     [
         plain(flags=SYN),
-        plain(flags=ACK | FIN),
+        plain(flags=ACK | RST),
+        plain(flags=ACK | URG),
         plain(flags=0),
         plain(options=TcpOptions(sack=((1, 2),))),
         plain(options=TcpOptions(timestamps=(1, 2), sack=((1, 2),))),

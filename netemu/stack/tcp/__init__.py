@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from netemu.stack.tcp.buffers import ReceiveBuffer, SendBuffer, Sink, Source
 from netemu.stack.tcp.config import TcpConfig
-from netemu.stack.tcp.connection import TcpConnection
+from netemu.stack.tcp.connection import PlainSegment, TcpConnection
 from netemu.stack.tcp.state import State
 from netemu.stack.tcp.unknown import reply_to_unknown
 
 __all__ = [
+    "PlainSegment",
     "ReceiveBuffer",
     "SendBuffer",
     "Sink",

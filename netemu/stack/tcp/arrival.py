@@ -161,7 +161,7 @@ def _ack_check(tcb: Tcb, segment: Tcp, sequence: int, flags: int, now: int) -> b
         sender.acknowledge(
             number,
             segment.options.sack,
-            tcb.measured(segment, now),
+            tcb.round_trip(segment.options.timestamps, now),
             now,
             duplicate=bare and window == sender.wnd,
         )

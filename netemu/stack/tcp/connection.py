@@ -14,6 +14,7 @@ The parts, each in a module of its own:
     Sink   <-  Receiver: Reassembly                                  what is in order, how many octets may come
                Tcb                                                   both, the state, and how a segment is built
                arrival                                               a segment through the checks of RFC 9293 3.10.7
+               prediction                                            the segment that was to be expected, without them
                TcpConnection                                         the user's calls, timers, what leaves
 
 Sequence numbers are whole numbers inside, which never wrap (`sequence`); 32 bits in a `Tcp`.
@@ -47,22 +48,27 @@ import errno
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from netemu.errors import LocalError
 from netemu.stack.tcp.arrival import segment_arrives
 from netemu.stack.tcp.buffers import Sink, Source
 from netemu.stack.tcp.config import TcpConfig
+from netemu.stack.tcp.prediction import take_predicted
+from netemu.stack.tcp.sequence import wrap
 from netemu.stack.tcp.state import HANDSHAKE, RECEIVES, RESET_IS_NO_ERROR, SENDS, State
 from netemu.stack.tcp.tcb import Tcb
 from netemu.stack.tcp.unknown import reply_to_unknown
 from netemu.wire.address import Endpoint
 from netemu.wire.tcp import ACK, FIN, PSH, RST, SYN, URG, Tcp
 
-__all__ = ["TcpConnection"]
+__all__ = ["PlainSegment", "TcpConnection"]
 
 _POINTER_MAXIMUM: Final = 0xFFFF  # an urgent pointer that is farther ahead comes nearer with each segment
 _AFTER_FIN_SENT: Final = {State.ESTABLISHED: State.FIN_WAIT_1, State.CLOSE_WAIT: State.LAST_ACK}
+
+PlainSegment: TypeAlias = tuple[int, int, int, int, tuple[int, int] | None, bytes | memoryview]
+"""Sequence number, acknowledgment, flags and window as on the wire, the timestamps if there are any, and the payload."""
 
 
 class TcpConnection:
@@ -155,6 +161,16 @@ class TcpConnection:
         return self._tcb.receiver.held
 
     @property
+    def octets_received(self) -> int:
+        """Octets of the peer's stream that the sink has taken."""
+        return self._tcb.receiver.delivered
+
+    @property
+    def octets_acknowledged(self) -> int:
+        """Octets of the source that the peer has acknowledged."""
+        return self._tcb.sender.acknowledged_octets
+
+    @property
     def urgent(self) -> int | None:
         """Where the peer's urgent data ends, as an offset in the received stream; the data itself is in line."""
         return self._tcb.receiver.urgent
@@ -242,19 +258,32 @@ class TcpConnection:
         """Take a segment of this connection, its checksum verified. Never raises for what it holds."""
         segment_arrives(self._tcb, segment, now)
 
+    def receive_predicted(
+        self,
+        sequence: int,
+        acknowledgment: int,
+        window: int,
+        stamps: tuple[int, int] | None,
+        payload: bytes | memoryview,
+        now: int,
+    ) -> bool:
+        """Take a segment without other flags than ACK and PSH, given as its fields, if it was to be expected (`prediction`).
+
+        False: it is for `receive`, and nothing was done.
+        """
+        return take_predicted(self._tcb, sequence, acknowledgment, window, stamps, payload, now)
+
     # Time
 
     def deadline(self) -> int | None:
         """When `expire` must be called next, None while no timer runs."""
         tcb = self._tcb
-        timers = (
-            tcb.sender.retransmit_at,
-            tcb.sender.persist_at,
-            tcb.receiver.ack_at,
-            tcb.keepalive.deadline,
-            tcb.time_wait_at,
-        )
-        return min((timer for timer in timers if timer is not None), default=None)
+        sender = tcb.sender
+        first = sender.retransmit_at
+        for timer in (sender.persist_at, tcb.receiver.ack_at, tcb.keepalive.deadline, tcb.time_wait_at):
+            if timer is not None and (first is None or timer < first):
+                first = timer
+        return first
 
     def expire(self, now: int) -> None:
         """Run the timers that are due."""
@@ -279,14 +308,47 @@ class TcpConnection:
         """Every segment that may be sent now, in order."""
         return [segment if type(segment.payload) is bytes else _own(segment) for segment in self.emit(now)]
 
+    def has_segments(self) -> bool:
+        """May `transmit` have something to give?"""
+        tcb = self._tcb
+        return bool(tcb.receiver.ack_now or tcb.outbox or tcb.syn_due or tcb.sender.has_unsent())
+
+    def next_plain(self, now: int) -> PlainSegment | None:
+        """The next segment to send, as its fields, while that has no flags but ACK, PSH and FIN and no options but timestamps.
+
+        None: there is no such segment; `has_segments` says whether `emit` may have others. The payload is as `emit` has it.
+        """
+        tcb = self._tcb
+        sender, receiver = tcb.sender, tcb.receiver
+        if tcb.outbox or tcb.syn_due or receiver.held or sender.urgent > sender.una or tcb.state not in _AFTER_FIN_SENT:
+            return None
+        chunk = sender.next_chunk(now, 0)
+        sender.set_timers(now)
+        flags = ACK
+        payload: bytes | memoryview = b""
+        if chunk is not None:
+            sequence, payload, push, fin = chunk
+            if push and payload:
+                flags = ACK | PSH
+            if fin:
+                flags |= FIN
+                tcb.state = _AFTER_FIN_SENT[tcb.state]
+        elif receiver.ack_now:
+            sequence = sender.nxt
+        else:
+            return None
+        stamps = (tcb.timestamp(now), receiver.recent) if tcb.agreement.timestamps else None
+        return wrap(sequence), wrap(receiver.nxt), flags, receiver.window(), stamps, payload
+
     def emit(self, now: int) -> Iterator[Tcp]:
         """The same one by one: the payload of each lies in the scratch memory, if there is one, until the next is asked for.
 
         Ask for all of them before anything else is done to the connection.
         """
         tcb = self._tcb
-        segments, tcb.outbox = tcb.outbox, []
-        yield from segments
+        if tcb.outbox:
+            segments, tcb.outbox = tcb.outbox, []
+            yield from segments
         if tcb.syn_due:
             yield tcb.syn(now)
         if tcb.state in SENDS:

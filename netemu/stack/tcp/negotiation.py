@@ -6,6 +6,7 @@ Each of the last three is in force only when both SYNs carried it; a SYN-ACK off
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from netemu.stack.tcp.config import MAXIMUM_WINDOW_SCALE, MINIMUM_MSS, TcpConfig
@@ -31,7 +32,7 @@ class Agreement:
         """What our `config` and the options of the peer's SYN have in common."""
         announced = config.default_mss if peer.mss is None else max(peer.mss, MINIMUM_MSS)
         scaled = config.window_scale is not None and peer.window_scale is not None
-        return cls(
+        return _agreement(
             send_mss=min(announced, config.mss),
             send_shift=min(peer.window_scale or 0, MAXIMUM_WINDOW_SCALE) if scaled else 0,  # RFC 7323 2.3
             receive_shift=config.window_scale or 0 if scaled else 0,
@@ -43,6 +44,9 @@ class Agreement:
     def payload(self) -> int:
         """SMSS: the most payload of a segment that carries no SACK (RFC 9293 3.7.1, Eff.snd.MSS)."""
         return self.send_mss - (TIMESTAMPS_LENGTH if self.timestamps else 0)
+
+
+_agreement = lru_cache(256)(Agreement)  # thousands of connections have the same
 
 
 def offer(config: TcpConfig, peer: TcpOptions | None, timestamps: tuple[int, int]) -> TcpOptions:

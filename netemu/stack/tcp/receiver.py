@@ -22,6 +22,7 @@ from netemu.stack.tcp.sequence import difference, unwrap
 __all__ = ["Receiver"]
 
 _FIELD_MAXIMUM: Final = 0xFFFF
+_NOTHING: Final = Reassembly()  # what every connection holds that holds nothing
 _TIMESTAMP_LIFETIME_NS: Final = 24 * 24 * 3600 * 1_000_000_000  # RFC 7323 5.5: 24 days
 
 
@@ -55,7 +56,7 @@ class Receiver:
         self._counters = counters
         self._mss = config.mss
         self._delayed_ack_ns = config.delayed_ack_ns
-        self._reassembly = Reassembly()
+        self._reassembly = _NOTHING
         self._buffer = sink.room()
         self._largest_segment = 1
         self._unacknowledged = 0
@@ -78,6 +79,11 @@ class Receiver:
     def held(self) -> int:
         """Octets kept out of order, or for a sink that was full."""
         return len(self._reassembly)
+
+    @property
+    def delivered(self) -> int:
+        """Octets that the sink has taken."""
+        return max(self.nxt - self.irs - 1 - (self.fin is not None and self.nxt > self.fin), 0)
 
     def synchronize(self, sequence: int) -> None:
         """The peer's SYN arrived, with this 32-bit number; what it may send is the window that our SYN announces."""
@@ -108,6 +114,10 @@ class Receiver:
         """
         return sequence <= self.edge and (sequence >= self.nxt or sequence + length > self.nxt)
 
+    def takes_next(self, length: int) -> bool:
+        """Would text of this length that begins at RCV.NXT be taken as it is, with nothing to put it together with?"""
+        return self._reassembly is _NOTHING and self.fin is None and self.nxt + length <= self.edge
+
     def timestamp_is_old(self, value: int, now: int) -> bool:
         """PAWS (RFC 7323 5.3 R1): this TSval is older than one already seen."""
         return difference(value, self.recent) < 0 and now - self._recent_at < _TIMESTAMP_LIFETIME_NS
@@ -122,9 +132,9 @@ class Receiver:
         """Keep text that came with a SYN until the connection is established (RFC 9293 3.10.7.2 and 3.10.7.3)."""
         view = memoryview(payload)[: self.edge - self.nxt]
         if view:
-            self._reassembly.insert(self.nxt, self.nxt, view)
+            self._keep(self.nxt, view)
 
-    def text(self, sequence: int, payload: bytes, now: int) -> bool:
+    def text(self, sequence: int, payload: bytes | memoryview, now: int) -> bool:
         """Take a segment's text (seventh check); true when it deserves a duplicate ACK of its own, at once."""
         end = min(sequence + len(payload), self.edge if self.fin is None else self.fin)
         start = max(sequence, self.nxt)
@@ -135,10 +145,10 @@ class Receiver:
         view = memoryview(payload)[start - sequence : end - sequence]
         if start > self.nxt:
             self._counters["out_of_order"] += 1
-            self._reassembly.insert(self.nxt, start, view)
+            self._keep(start, view)
             return True
         if self._reassembly:
-            self._reassembly.insert(self.nxt, start, view)
+            self._keep(start, view)
             self.deliver()
             self.ack_now = True
             return False
@@ -146,7 +156,7 @@ class Receiver:
         self.nxt += taken
         if taken < len(view):
             self._counters["sink_refusals"] += 1
-            self._reassembly.insert(self.nxt, self.nxt, view[taken:])
+            self._keep(self.nxt, view[taken:])
         self._largest_segment = max(self._largest_segment, min(len(payload), self._mss))
         self._unacknowledged += len(view)
         if self._unacknowledged >= 2 * self._largest_segment:
@@ -163,6 +173,11 @@ class Receiver:
         taken = self._sink.offer_urgent(view[:ahead])
         return taken + self._sink.offer(view[ahead:]) if taken == ahead < len(view) else taken
 
+    def _keep(self, start: int, view: memoryview) -> None:
+        if self._reassembly is _NOTHING:
+            self._reassembly = Reassembly()
+        self._reassembly.insert(self.nxt, start, view)
+
     def finish_at(self, sequence: int) -> None:
         """A FIN with this number arrived; the first one stands."""
         if self.fin is None and self.nxt <= sequence <= self.edge:
@@ -178,6 +193,8 @@ class Receiver:
                 break
             self.nxt += taken
             self._reassembly.discard_below(self.nxt)
+        if not self._reassembly:
+            self._reassembly = _NOTHING
         return self.nxt > before
 
     def consume_fin(self) -> bool:
@@ -187,7 +204,7 @@ class Receiver:
         self.nxt += 1
         self.edge = max(self.edge, self.nxt)
         self.ack_now = True
-        self._reassembly.clear()
+        self._reassembly = _NOTHING
         self._sink.finish()
         return True
 
@@ -218,7 +235,9 @@ class Receiver:
         room = self._sink.room()
         self._buffer = max(self._buffer, room)
         usable = self.edge - self.nxt
-        if room >= 2 * usable and self._worth_announcing(room):
+        # A window that still has its first size and room for two segments waits for the next ACK.
+        used = self.nxt > self._acknowledged_to or usable < 2 * self._mss
+        if used and room >= 2 * usable and self._worth_announcing(room):
             self.ack_now = True
 
     def _worth_announcing(self, room: int) -> bool:
@@ -237,4 +256,4 @@ class Receiver:
     def stop(self) -> None:
         self.ack_at = None
         self.ack_now = False
-        self._reassembly.clear()
+        self._reassembly = _NOTHING

@@ -14,6 +14,8 @@ segments, and one ACK costs no more than a binary search and a sum.
 A peer without SACK only says that something left the network: `departed` octets, one SMSS a duplicate ACK, which is
 the window inflation of RFC 5681 3.2 written on the other side of the equation.
 
+A connection has one only while there is something to write on it.
+
 Not done: the rescue retransmission (RFC 6675 4, NextSeg rule 4), D-SACK (RFC 2883), RACK-TLP (RFC 8985). A
 retransmission that is lost itself waits for the timer.
 """
@@ -48,6 +50,12 @@ class Scoreboard:
     def front_lost(self) -> bool:
         """IsLost(SND.UNA) (RFC 6675 4)."""
         return self._lost_edge > self._una
+
+    @property
+    def blank(self) -> bool:
+        """It says no more than a new one would."""
+        una = self._una
+        return not (self._sacked or self._departed) and self._lost_edge == una == self._high_rxt
 
     def pipe(self, nxt: int) -> int:
         """How many octets are in the network (RFC 6675 4, SetPipe)."""

@@ -25,6 +25,7 @@ from netemu.stack.tcp.negotiation import Agreement
 from netemu.stack.tcp.rtt import RttEstimator
 from netemu.stack.tcp.scoreboard import DUP_THRESH, Scoreboard
 from netemu.stack.tcp.sequence import unwrap
+from netemu.wire.tcp import EMPTY_OPTIONS
 
 __all__ = ["Chunk", "Recovery", "Sender"]
 
@@ -130,10 +131,12 @@ class Sender:
         self.attempts = 0
         """Retransmissions of what is at SND.UNA, in a row."""
         self.recovery = Recovery.NONE
+        self.scoreboard: Scoreboard | None = None
+        """Made when something is lost or arrives out of order, gone when that is mended."""
         self.rtt = RttEstimator(config)
         self.retransmit_at: int | None = None
         self.persist_at: int | None = None
-        self._agree(Agreement(config.default_mss, 0, 0, sack=False, timestamps=False), syn_lost=False)
+        self._agree(Agreement.of(config, EMPTY_OPTIONS), syn_lost=False)
 
     def unwrap(self, acknowledgment: int) -> int:
         return unwrap(acknowledgment, self.una)
@@ -175,7 +178,12 @@ class Sender:
         # An offloaded segment is one unit of sending, and its ACK one ACK: growth must not be slower for it.
         growth = max(2 * self.smss, limit)
         self.congestion = CongestionControl(self.smss, self._config.initial_window, growth, syn_lost=syn_lost)
-        self.scoreboard = Scoreboard(self.una, self.smss)
+        self.scoreboard = None
+
+    def _board(self) -> Scoreboard:
+        if self.scoreboard is None:
+            self.scoreboard = Scoreboard(self.una, self.smss)
+        return self.scoreboard
 
     # What is sent
 
@@ -183,6 +191,20 @@ class Sender:
     def outstanding(self) -> int:
         """FlightSize: sent and not acknowledged, SACKed octets included."""
         return self.nxt - self.una
+
+    @property
+    def acknowledged_octets(self) -> int:
+        """Octets of the source, counted without SYN and FIN."""
+        return self._data - self.iss - 1
+
+    def has_unsent(self) -> bool:
+        """Is there anything, in the source or to be repeated, that waits for its turn?"""
+        return (
+            self.scoreboard is not None
+            or self._probe_due
+            or self._stream_end() > self.nxt
+            or (self._fin is not None and not self.fin_sent)
+        )
 
     @property
     def fin_acknowledged(self) -> bool:
@@ -199,20 +221,24 @@ class Sender:
 
     def next_chunk(self, now: int, reserve: int) -> Chunk | None:
         """The octets to send next, accounted as sent; `reserve` octets of each frame are taken by a SACK option."""
-        budget = self.congestion.window - self.scoreboard.pipe(self.nxt)
         mss = self.smss - reserve
-        chunk = None
-        if self.recovery is not Recovery.NONE:
-            chunk = self._resend(self.scoreboard.next_lost(), budget, mss)
-        if chunk is None:
-            chunk = self._send_new(budget, mss, now)
-        if chunk is None and self.recovery is Recovery.FAST and self._sack:
-            chunk = self._resend(self.scoreboard.next_doubtful(), budget, mss)
+        board = self.scoreboard
+        if board is None:
+            chunk = self._send_new(self.congestion.window - self.nxt + self.una, mss, now)
+        else:
+            budget = self.congestion.window - board.pipe(self.nxt)
+            chunk = None
+            if self.recovery is not Recovery.NONE:
+                chunk = self._resend(board, board.next_lost(), budget, mss)
+            if chunk is None:
+                chunk = self._send_new(budget, mss, now)
+            if chunk is None and self.recovery is Recovery.FAST and self._sack:
+                chunk = self._resend(board, board.next_doubtful(), budget, mss)
         if chunk is not None:
             self._last_sent = now
         return chunk
 
-    def _resend(self, hole: tuple[int, int] | None, budget: int, mss: int) -> Chunk | None:
+    def _resend(self, board: Scoreboard, hole: tuple[int, int] | None, budget: int, mss: int) -> Chunk | None:
         if hole is None or (budget < self.smss and not self._retransmit_first):
             return None
         start, end = hole
@@ -225,7 +251,7 @@ class Sender:
             return None
         self._retransmit_first = False
         self._timed = None
-        self.scoreboard.retransmitted(start + len(chunk.payload) + chunk.fin)
+        board.retransmitted(start + len(chunk.payload) + chunk.fin)
         self._counters["retransmissions"] += 1
         return chunk
 
@@ -342,7 +368,7 @@ class Sender:
         if self._sack:
             for left, right in blocks:
                 start, end = self.unwrap(left), self.unwrap(right)
-                if self.una <= start < end <= self.nxt and self.scoreboard.selectively_acknowledged(start, end):
+                if self.una <= start < end <= self.nxt and self._board().selectively_acknowledged(start, end):
                     news = True
         elif duplicate and flight and not advances:
             news = True
@@ -360,21 +386,28 @@ class Sender:
         if stop > self._data:
             self._source.discard(stop - self._data)
             self._data = stop
-        self.scoreboard.acknowledged(number)
         self.retransmit_at = now + self.rtt.rto if self.outstanding else None  # RFC 6298 5.2, 5.3
         over = number >= self._recovery_point
+        if self.scoreboard is not None:
+            self._mark(self.scoreboard, number, octets, over=over)
         if self.recovery is not Recovery.FAST:
-            self.scoreboard.forget_departures()
             self.congestion.acknowledged(octets, flight, after_timeout=self.recovery is Recovery.TIMEOUT)
         elif over:
-            self.scoreboard.forget_departures()
             self.congestion.recovered()
-        elif not self._sack:
-            self.scoreboard.partly_acknowledged(octets)
-            self.scoreboard.front_is_lost(self.nxt)
-            self._retransmit_first = True
         if over:
             self.recovery = Recovery.NONE
+
+    def _mark(self, board: Scoreboard, number: int, octets: int, *, over: bool) -> None:
+        """Everything before `number`, `octets` more than before, is acknowledged; `over`: all that recovery is about."""
+        board.acknowledged(number)
+        if over or self.recovery is not Recovery.FAST:
+            board.forget_departures()
+        elif not self._sack:
+            board.partly_acknowledged(octets)
+            board.front_is_lost(self.nxt)
+            self._retransmit_first = True
+        if over and board.blank:
+            self.scoreboard = None
 
     def _duplicate(self) -> None:
         """A duplicate ACK: RFC 6675 2 with SACK, RFC 5681 2 without."""
@@ -384,17 +417,18 @@ class Sender:
         if not self._sack:
             if self.recovery is Recovery.NONE and self.una <= self._recovery_point:
                 return  # RFC 6582 3.2 step 2: echoes of the recovery that has just ended
-            self.scoreboard.departed()
+            self._board().departed()
         self._duplicates += 1
         if self.recovery is Recovery.FAST:
             return
-        if self._duplicates >= DUP_THRESH or self.scoreboard.front_lost:
+        board = self._board()
+        if self._duplicates >= DUP_THRESH or board.front_lost:
             self._counters["fast_retransmits"] += 1
             self.recovery = Recovery.FAST
             self._recovery_point = self.nxt
             self.congestion.loss_detected(self.outstanding)
-            self.scoreboard.recovery_begins()
-            self.scoreboard.front_is_lost(self.nxt)
+            board.recovery_begins()
+            board.front_is_lost(self.nxt)
             self._retransmit_first = True
 
     def _sample(self, number: int, measured: int | None, now: int, expected: int = 1) -> None:
@@ -455,7 +489,7 @@ class Sender:
         self._retransmit_first = False
         self.recovery = Recovery.TIMEOUT
         self._recovery_point = self.nxt
-        self.scoreboard.timed_out(self.nxt)
+        self._board().timed_out(self.nxt)
 
     def stop(self) -> None:
         self.retransmit_at = self.persist_at = None

@@ -145,7 +145,7 @@ def snapshot(connection: TcpConnection, now: int) -> TcpSnapshot:
     return TcpSnapshot(
         state=tcb.state,
         agreement=tcb.agreement,
-        timestamp=tcb._timestamp(now),
+        timestamp=tcb.timestamp(now),
         age=now - (tcb.opened_at or 0),
         send=SendSnapshot(
             iss=sender.iss,

@@ -11,6 +11,8 @@ __all__ = ["HANDSHAKE", "RECEIVES", "RESET_IS_NO_ERROR", "SENDS", "State"]
 class State(Enum):
     """Figure 5 of RFC 9293. LISTEN is a stack's: a connection begins with a SYN, sent or received."""
 
+    __hash__ = object.__hash__  # Enum's own is a function in Python, and states are looked up with every segment
+
     CLOSED = "CLOSED"
     LISTEN = "LISTEN"
     SYN_SENT = "SYN-SENT"

@@ -75,7 +75,7 @@ class Tcb:
         self.counters: Counter[str] = Counter()
         self.sender = Sender(config, source, wrap(initial_sequence), self.counters, scratch)
         self.receiver = Receiver(config, sink, self.counters)
-        self.agreement = Agreement(config.mss, 0, 0, sack=False, timestamps=False)
+        self.agreement = Agreement.of(config, EMPTY_OPTIONS)
         self.opened_at: int | None = None
         self.active = False
         self.deferred: Tcp | None = None  # the peer's SYN, while the SYN-ACK is held back
@@ -85,7 +85,7 @@ class Tcb:
         self.time_wait_at: int | None = None
         self._peer_options: TcpOptions | None = None
         self._timestamp_offset = timestamp_offset
-        self._throttle = Throttle(config.challenge_acks, config.challenge_interval_ns)
+        self._throttle: Throttle | None = None  # made with the first answer
 
     # Segments
 
@@ -101,7 +101,7 @@ class Tcb:
             wrap(self.receiver.nxt) if answer else 0,
             SYN | ACK if answer else SYN,
             self.receiver.initial_window(),
-            options=offer(self.config, self._peer_options, (self._timestamp(now), self.receiver.recent)),
+            options=offer(self.config, self._peer_options, (self.timestamp(now), self.receiver.recent)),
         )
 
     def segment(
@@ -138,10 +138,10 @@ class Tcb:
             blocks = tuple((wrap(left), wrap(right)) for left, right in found)
         if not timestamps and not blocks:
             return EMPTY_OPTIONS, 0
-        stamps = (self._timestamp(now), self.receiver.recent) if timestamps else None
+        stamps = (self.timestamp(now), self.receiver.recent) if timestamps else None
         return TcpOptions(sack=blocks, timestamps=stamps), sack_length(len(blocks))
 
-    def _timestamp(self, now: int) -> int:
+    def timestamp(self, now: int) -> int:
         """TSval: a clock of milliseconds (RFC 7323 5.4)."""
         return wrap(now // CLOCK_GRANULARITY_NS + self._timestamp_offset)
 
@@ -155,6 +155,8 @@ class Tcb:
 
     def answer(self, reason: str, now: int) -> None:
         """An ACK that says what is expected here, throttled (RFC 5961 7) and counted as `reason`."""
+        if self._throttle is None:
+            self._throttle = Throttle(self.config.challenge_acks, self.config.challenge_interval_ns)
         if self._throttle.allows(now):
             self.counters[reason] += 1
             self.outbox.append(self.acknowledgment(now))
@@ -176,7 +178,8 @@ class Tcb:
         """Our SYN is acknowledged by this segment, whose `window` is in octets."""
         self.state = State.ESTABLISHED
         self.syn_due = False
-        self.sender.establish(self.agreement, sequence, window, self.measured(segment, now), now)
+        self._peer_options = None
+        self.sender.establish(self.agreement, sequence, window, self.round_trip(segment.options.timestamps, now), now)
         self.receiver.shift = self.agreement.receive_shift
         if self.receiver.deliver():
             self.receiver.ack_now = True
@@ -212,10 +215,9 @@ class Tcb:
         self.receiver.stop()
         self.keepalive.stop()
 
-    def measured(self, segment: Tcp, now: int) -> int | None:
+    def round_trip(self, stamps: tuple[int, int] | None, now: int) -> int | None:
         """The round trip that TSecr tells (RFC 7323 4.1), if it can be true."""
-        stamps = segment.options.timestamps
         if not self.agreement.timestamps or stamps is None or self.opened_at is None:
             return None
-        measured = difference(self._timestamp(now), stamps[1]) * CLOCK_GRANULARITY_NS
+        measured = difference(self.timestamp(now), stamps[1]) * CLOCK_GRANULARITY_NS
         return measured if 0 <= measured <= now - self.opened_at + CLOCK_GRANULARITY_NS else None
