@@ -171,6 +171,7 @@ IPV4 = (
         ),
     ),
     Mutant("forwards_the_expired", ("rfc1812/5.3.1/01", "rfc1812/5.3.1/02"), into=change(IPv4, lambda ip: ip.ttl < 2, ttl=64)),
+    Mutant("no_way_in_silence", ("rfc1812/4.3.3.1/01",), out=drop(Icmpv4, lambda message: message.is_error and message.code == 0)),
     Mutant("expires_in_silence", ("rfc1812/5.3.1/02",), out=drop(Icmpv4, icmp(EXCEEDED))),
 )
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from ipaddress import IPv6Address
 from typing import Any
 
+import pytest
 from mutant_parts import HOUR, has, patched
 from mutation import Mutant, Rewrite, drop
 
@@ -23,7 +24,7 @@ from netemu.wire.dhcpv6 import Dhcpv6, Dhcpv6Option
 from netemu.wire.ether import Ethernet
 from netemu.wire.icmpv6 import Icmpv6, Icmpv6Type
 from netemu.wire.ipv6 import ALL_NODES, IPv6, NextHeader
-from netemu.wire.ndisc import NeighbourAdvertisement, RouterAdvertisement
+from netemu.wire.ndisc import NeighbourAdvertisement, NeighbourSolicitation, RouterAdvertisement
 from netemu.wire.ndisc_options import SourceLinkLayerAddress
 from netemu.wire.udp import Udp
 from pytest_netemu.packet import Packet
@@ -47,6 +48,32 @@ def change6(layer: type, condition: Callable[[Packet], bool], **fields: Callable
         return [replace(packet[Ethernet], payload=replace(ip, payload=_payload(packet, ip, new)).pack()).pack()]
 
     return rewrite
+
+
+def answers_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    receive = lan6.Lan6.receive
+
+    def answering(self: Any, packet: IPv6, message: Any, now: int) -> None:
+        if isinstance(message, NeighbourSolicitation) and not self.is_own(message.target):
+            self._answer(packet.source, message.target, now)
+        receive(self, packet, message, now)
+
+    monkeypatch.setattr(lan6.Lan6, "receive", answering)
+
+
+def headers_as_ports(packet: Packet) -> Iterable[bytes]:
+    """Octets 2 and 3 of an extension header are taken for the port of the UDP datagram behind it."""
+    if Udp not in packet or not packet[IPv6].extensions:
+        return [packet.frame]
+    ip, datagram = packet[IPv6], packet[Udp]
+    misread = int.from_bytes(ip.extensions[0].data[:2])
+    payload = replace(datagram, destination_port=misread).pack(ip.source, ip.destination)
+    return [replace(packet[Ethernet], payload=replace(ip, payload=payload, extensions=()).pack()).pack()]
+
+
+def without_padded(packet: Packet) -> Iterable[bytes]:
+    """A packet with anything behind it is dropped."""
+    return [] if IPv6 in packet and len(packet.frame) > 14 + len(packet[IPv6].pack()) else [packet.frame]
 
 
 def _payload(packet: Packet, ip: IPv6, new: Any) -> bytes:
@@ -99,6 +126,7 @@ DISCOVERY6 = (
     Mutant("nd_never_solicited", ("rfc4861/7.2.4/01",), out=change6(NeighbourAdvertisement, always, solicited=lambda _: False)),
     Mutant("nd_solicited_by_nobody", ("rfc4861/7.2.4/02",), out=change6(NeighbourAdvertisement, to_all, solicited=lambda _: True)),
     Mutant("nd_from_afar", ("rfc4861/7.1.1/01", "rfc4861/6.1.1/01"), patch=patched(lan6, "check_packet", lambda *_: None)),
+    Mutant("nd_answers_for_all", ("rfc4861/7.2.8/01",), patch=answers_for_all),
     Mutant("nd_no_router", ("rfc4861/7.2.4/03",), out=change6(NeighbourAdvertisement, always, router=lambda _: False)),
     Mutant("nd_without_mac", ("rfc4861/7.2.4/04",), out=change6(NeighbourAdvertisement, always, options=lambda _: ())),
     Mutant("nd_options_unread", ("rfc4861/4.6/01",), patch=patched(ndisc, "read_options", any_option)),
@@ -113,6 +141,8 @@ IPV6 = (
     Mutant("echo6_from_the_gateway", ("rfc4443/4.2/03",), out=change6(IPv6, echo_from(DNS), source=lambda _: GATEWAY)),
     Mutant("port6_closed_in_silence", ("rfc4443/3.1/01",), out=drop(Icmpv6, kind(Icmpv6Type.DESTINATION_UNREACHABLE))),
     Mutant("error6_quotes_little", ("rfc4443/2.4/01",), patch=patched(side, "_QUOTED6", 100)),
+    Mutant("headers6_are_udps", ("rfc8200/4/02",), into=headers_as_ports),
+    Mutant("padding6_is_discarded", ("rfc8200/3/01",), into=without_padded),
     Mutant("hop_limit_ends_in_silence", ("rfc4443/3.3/01",), out=drop(Icmpv6, kind(Icmpv6Type.TIME_EXCEEDED))),
     Mutant("headers6_wrong_in_silence", ("rfc8200/4/01", "rfc8200/4.5/02"), out=drop(Icmpv6, kind(Icmpv6Type.PARAMETER_PROBLEM))),
     Mutant("error6_about_all", ("rfc4443/2.4/02",), patch=patched(side6, "error_about6", error_about_all)),

@@ -81,6 +81,13 @@ def resets_at_any_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(arrival, "_sequence_check", believing)
 
 
+def believes_any(tcb: Any, sequence: int, flags: int, now: int) -> bool:
+    del sequence, now
+    if flags & RST:
+        tcb.end(errno.ECONNRESET)
+    return not flags & RST
+
+
 def dies_of_a_syn(tcb: Any, flags: int, now: int) -> bool:
     del now
     if flags & SYN:
@@ -152,7 +159,7 @@ TCP_HANDSHAKE = (
 
 TCP_DATA = (
     Mutant("tcp_mss_ignored", ("rfc9293/3.7.1/02", "rfc9293/3.7.1/03"), into=change(Tcp, flags(SYN), options=TcpOptions(mss=1460))),
-    Mutant("tcp_window_ignored", ("rfc9293/3.8.6/01",), into=change(Tcp, window=0xFFFF)),
+    Mutant("tcp_window_ignored", ("rfc9293/3.8.6/01", "rfc9293/3.8.6/04"), into=change(Tcp, window=0xFFFF)),
     Mutant("tcp_window_shrinks", ("rfc9293/3.8.6/02",), out=hole_in_window),
     Mutant("tcp_dies_of_shrinking", ("rfc9293/3.8.6/03",), into=DropLater(lambda p: Tcp in p and p[Tcp].window == 0, has(Tcp))),
     Mutant("tcp_no_probes", ("rfc9293/3.8.6.1/01",), out=drop(Tcp, lambda segment: len(segment.payload) == 1)),
@@ -165,6 +172,11 @@ TCP_DATA = (
     Mutant("tcp_no_acks", ("rfc9293/3.8.6.3/01", "rfc9293/3.10.7.4/02"), out=drop(Tcp, lambda s: s.flags == ACK and not s.payload)),
     Mutant("tcp_in_order_only", ("rfc9293/3.10.7.4/01",), into=InOrderOnly()),
     Mutant("tcp_never_again", ("rfc9293/3.8.1/01",), out=NeverAgain()),
+    Mutant(
+        "tcp_counts_its_syns",
+        ("rfc9293/3.10.8/01",),
+        out=change(Tcp, flags(SYN), sequence=lambda s: s.sequence + s.options.timestamps[0]),
+    ),
     Mutant("tcp_repeats_its_syn_as_another", ("rfc9293/3.10.8/01",), out=OtherSyn()),
     Mutant("tcp_repeats_regularly", ("rfc9293/3.8.2/01",), patch=tcp_with(max_rto_ns=SECOND)),
     Mutant("tcp_bursts", ("rfc5681/3/01",), patch=all_at_once),
@@ -187,6 +199,7 @@ TCP_URGENT = (
 
 TCP_CLOSE = (
     Mutant("tcp_believes_resets", ("rfc9293/3.5.3/01",), patch=resets_at_any_number),
+    Mutant("tcp_believes_resets_in_the_window", ("rfc9293/3.10.7.4/05",), patch=patched(arrival, "_rst_check", believes_any)),
     Mutant("tcp_resets_without_data", ("rfc9293/3.5.3/02",), into=drop(Tcp, lambda s: bool(s.flags & RST and s.payload))),
     Mutant("tcp_reset_as_fin", ("rfc9293/3.6/01",), into=change(Tcp, lambda s: bool(s.flags & RST), flags=FIN | ACK)),
     Mutant("tcp_fin_as_reset", ("rfc9293/3.6/01",), into=change(Tcp, lambda s: bool(s.flags & FIN), flags=RST | ACK)),

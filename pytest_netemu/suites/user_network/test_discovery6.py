@@ -106,3 +106,14 @@ def test_an_option_of_no_length_is_discarded(netemu_tester: Tester) -> None:
 def test_advertisements_come_from_a_link_local_address(netemu_tester: Tester) -> None:
     Tester6(netemu_tester).solicit_router()
     assert netemu_tester.expect(RouterAdvertisement)[IPv6].source.is_link_local
+
+
+@judges("rfc4861/7.2.8/01")
+@pytest.mark.parametrize("where", ["on the link", "elsewhere"])
+def test_no_answer_for_others_overrides_theirs(netemu_tester: Tester, where: str) -> None:
+    tester = Tester6(netemu_tester)
+    target = tester.address + (1 if where == "on the link" else 1 << 64)
+    tester.solicit(target)
+    answer = netemu_tester.wait(NeighbourAdvertisement, target=target)
+    overrides = answer is not None and answer[NeighbourAdvertisement].override
+    assert not overrides, f"nobody has {target}, and it was answered for with the Override flag: {answer}"

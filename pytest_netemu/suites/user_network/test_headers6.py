@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from netemu.wire.ether import EtherType
 from netemu.wire.icmpv6 import Icmpv6, Icmpv6Type
 from netemu.wire.ipv6 import HEADER_LENGTH, Extension, Fragment6, IPv6, NextHeader
 from netemu.wire.udp import Udp
@@ -50,6 +51,33 @@ def test_ports_are_read_behind_the_extension_headers(netemu_tester: Tester, kind
         extensions = tuple(Extension(kind, _PADDING) for kind in kinds)
         tester.send(IPv6(tester.address, tester.gateway, NextHeader.UDP, datagram, extensions=extensions))
         assert server.recv(2.0).data == b"hello"
+
+
+@judges("rfc8200/4/02")
+@pytest.mark.parametrize("kind", _TESTED, ids=int)
+def test_an_extension_header_is_not_taken_for_the_datagrams(netemu_tester: Tester, kind: int) -> None:
+    """Its options stand where a UDP header has the port that the datagram is for."""
+    tester = Tester6(netemu_tester)
+    host = netemu_tester.backend.host
+    misread = int.from_bytes(_PADDING[:2])
+    with host.udp("::1", misread) as decoy, host.udp("::1") as server:
+        datagram = Udp(40_000, server.local.port, b"hello").pack(tester.address, tester.gateway)
+        tester.send(IPv6(tester.address, tester.gateway, NextHeader.UDP, datagram, extensions=(Extension(kind, _PADDING),)))
+        tester.send_udp(b"the end", misread, tester.gateway)
+        first = decoy.recv(2.0).data
+    assert first == b"the end", (
+        f"a datagram behind a header {int(kind)} came to port {misread}, the header's octets 2 and 3: {first!r}"
+    )
+
+
+@judges("rfc8200/3/01")
+def test_what_is_behind_the_payload_is_not_part_of_it(netemu_tester: Tester) -> None:
+    tester = Tester6(netemu_tester)
+    with netemu_tester.backend.host.udp("::1") as server:
+        datagram = Udp(40_000, server.local.port, b"data").pack(tester.address, tester.gateway)
+        packet = IPv6(tester.address, tester.gateway, NextHeader.UDP, datagram)
+        netemu_tester.send(netemu_tester.ethernet(tester.gateway_mac, EtherType.IPV6, packet.pack() + b"behind"))
+        assert server.recv(2.0).data == b"data"
 
 
 @judges("rfc8200/4.2/01")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
@@ -10,13 +10,16 @@ from netemu.io.oshost import NetnsHost
 from netemu.io.simhost import SimHost
 from netemu.wire.icmpv4 import IcmpType, Icmpv4, TimeExceededCode, UnreachableCode
 from netemu.wire.ipv4 import IPv4, Protocol
+from netemu.wire.tcp import SYN
 from netemu.wire.udp import Udp
 from pytest_netemu.suites import judges
 from pytest_netemu.tester import Tester
+from pytest_netemu.tester_tcp import TcpPeer
 
 pytestmark = pytest.mark.netemu_requires("arp", "icmp.echo")
 
 _OUTSIDE = IPv4Address("198.51.100.7")  # TEST-NET-2
+_NOWHERE = "203.0.113.0/24"  # TEST-NET-3
 _CLOSED = 9  # the discard service, which nobody runs
 _UNKNOWN_TYPE = 42
 
@@ -163,8 +166,29 @@ def test_an_expired_datagram_goes_no_further(netemu_tester: Tester, ttl: int) ->
 
 
 @judges("rfc1812/5.3.1/02")
-@pytest.mark.netemu_requires("nat.udp")
-def test_an_expired_datagram_is_reported(netemu_tester: Tester) -> None:
+@pytest.mark.netemu_requires("nat.udp", "icmp.forward")
+@pytest.mark.parametrize("protocol", [Protocol.UDP, Protocol.ICMP], ids=lambda protocol: protocol.name)
+def test_an_expired_datagram_is_reported(netemu_tester: Tester, protocol: Protocol) -> None:
     beyond = netemu_tester.backend.net.broadcast_address + 1
-    netemu_tester.send_udp(b"far", 33_434, beyond, ttl=1)
+    if protocol == Protocol.UDP:
+        netemu_tester.send_udp(b"far", 33_434, beyond, ttl=1)
+    else:
+        netemu_tester.send_icmp(Icmpv4.echo_request(7, 1, b"far"), beyond, ttl=1)
     netemu_tester.expect(Icmpv4, type=IcmpType.TIME_EXCEEDED, code=TimeExceededCode.TTL)
+
+
+@judges("rfc1812/4.3.3.1/01")
+@pytest.mark.netemu_requires("nat.tcp", "nat.udp")
+@pytest.mark.parametrize("protocol", [Protocol.UDP, Protocol.TCP], ids=lambda protocol: protocol.name)
+def test_a_network_without_a_way_to_it_is_reported(netemu_tester: Tester, protocol: Protocol) -> None:
+    tester = netemu_tester
+    host = tester.backend.host
+    if not isinstance(host, SimHost | NetnsHost):
+        pytest.skip("platform: this backend's host is no test's to configure")
+    host.unreachable(_NOWHERE)
+    target = IPv4Network(_NOWHERE)[7]
+    if protocol == Protocol.UDP:
+        tester.send_udp(b"where?", 7, target)
+    else:
+        TcpPeer(tester, 7, target).send(flags=SYN)
+    tester.expect(Icmpv4, type=IcmpType.DESTINATION_UNREACHABLE, code=UnreachableCode.NET)

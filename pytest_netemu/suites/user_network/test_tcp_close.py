@@ -51,6 +51,16 @@ def test_a_reset_outside_the_window_is_ignored(netemu_tester: Tester, listener: 
     _works(peer, stream)
 
 
+@judges("rfc9293/3.10.7.4/05")
+@pytest.mark.parametrize("offset", [1, 1000])
+def test_a_reset_beside_its_place_is_challenged(netemu_tester: Tester, listener: Listener, offset: int) -> None:
+    peer, stream = _pair(netemu_tester, listener)
+    netemu_tester.drain()
+    peer.send(flags=RST, sequence=(peer.seq + offset) % _MODULUS)
+    peer.expect(flags=ACK, acknowledgment=peer.seq)
+    _works(peer, stream)
+
+
 @judges("rfc9293/3.5.3/02")
 def test_a_reset_may_carry_data(netemu_tester: Tester, listener: Listener) -> None:
     peer, stream = _pair(netemu_tester, listener)

@@ -105,6 +105,19 @@ def test_a_window_may_be_shrunk(netemu_tester: Tester, listener: Listener) -> No
     assert first.payload + peer.receive(len(_DATA) - len(first.payload), within=90) == _DATA
 
 
+@judges("rfc9293/3.8.6/04")
+def test_a_window_that_shrank_gets_nothing_new(netemu_tester: Tester, listener: Listener) -> None:
+    """The acknowledgement says nothing new but the window, which is closed now; one octet of probe is due."""
+    peer, stream = _pair(netemu_tester, listener)
+    stream.send(_DATA[:1000])
+    _data(peer)
+    peer.send(acknowledgment=(peer.ack - 1000) % _MODULUS, window=0)
+    netemu_tester.drain()
+    stream.send(_DATA[1000:2000])
+    new = peer.wait(lambda segment: segment.sequence == peer.ack and len(segment.payload) > 1, within=1)
+    assert new is None, f"the window was closed, and new data came: {new}"
+
+
 @judges("rfc9293/3.8.6.1/01")
 @pytest.mark.netemu_requires("virtual-clock")
 def test_a_closed_window_is_probed(netemu_tester: Tester, listener: Listener) -> None:

@@ -9,8 +9,11 @@ from itertools import pairwise
 import pytest
 
 from netemu.net.sockets import Listener
+from netemu.netdev.protocol import UserBackend
+from netemu.network import Network
 from netemu.wire.ipv4 import IPv4, Protocol
 from netemu.wire.tcp import ACK, FIN, RST, SYN, Tcp, TcpOptions
+from pytest_netemu.factories import BackendFactory
 from pytest_netemu.station import LIMITED_BROADCAST
 from pytest_netemu.suites import judges
 from pytest_netemu.tester import Tester
@@ -55,6 +58,22 @@ def test_an_answer_to_a_syn_is_repeated_as_it_was(netemu_tester: Tester, listene
     first = peer.expect(flags=SYN | ACK)[Tcp]
     again = peer.expect(within=8)[Tcp]
     assert (again.flags, again.sequence, again.acknowledgment) == (SYN | ACK, first.sequence, first.acknowledgment)
+
+
+@judges("rfc9293/3.10.8/01")
+@pytest.mark.netemu_requires("hostfwd.tcp")
+def test_a_syn_is_repeated_as_it_was(netemu: Network, netemu_backend: UserBackend, netemu_backend_factory: BackendFactory) -> None:
+    del netemu_backend  # it says which kind
+    tester = Tester(netemu, netemu_backend_factory(hostfwd=["tcp:127.0.0.1:0-:7000"]))
+    (forward,) = tester.backend.forwards
+    tester.lease()  # one that is forwarded to the guest wants to know it
+    with tester.backend.host.tcp_connect(forward.host.address, forward.host.port) as stream:
+        stream.send(b"patience")
+        first = tester.expect(Tcp, within=8, flags=SYN, destination_port=7000)[Tcp]
+        again = tester.expect(Tcp, within=8, destination_port=7000)[Tcp]
+    assert again.flags == SYN, f"the repeated SYN has other flags: {again}"
+    moved = again.sequence - first.sequence
+    assert not moved, f"the first SYN has sequence number {first.sequence}, the repeated one {again.sequence}, {moved} more"
 
 
 @judges("rfc9293/3.1/01")
