@@ -55,10 +55,12 @@ def answers_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def answering(self: Any, packet: IPv6, message: Any, now: int) -> None:
         if isinstance(message, NeighbourSolicitation) and not self.is_own(message.target):
+            self._learn(packet.source, message.options)
             self._answer(packet.source, message.target, now)
         receive(self, packet, message, now)
 
     monkeypatch.setattr(lan6.Lan6, "receive", answering)
+    monkeypatch.setattr(lan6.Lan6, "is_member", lambda *_: True)
 
 
 def headers_as_ports(packet: Packet) -> Iterable[bytes]:

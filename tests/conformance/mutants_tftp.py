@@ -18,6 +18,7 @@ from netemu.user import tftp as user_tftp
 from netemu.user.tftp import TftpServer
 from netemu.user.tftp_transfer import Sender
 from netemu.wire import tftp
+from netemu.wire.address import Endpoint
 from netemu.wire.tftp import Opcode
 from netemu.wire.udp import Udp
 
@@ -31,8 +32,8 @@ def grants(**changes: Callable[[str], str]) -> Callable[[pytest.MonkeyPatch], No
     """The server acknowledges other values than it should, where it acknowledges the option."""
     usual = TftpServer._terms
 
-    def terms(self: TftpServer, request: tftp.Request, size: int | None) -> Any:
-        granted: Mapping[str, str] = usual(self, request, size).granted
+    def terms(self: TftpServer, guest: Endpoint, request: tftp.Request, size: int | None) -> Any:
+        granted: Mapping[str, str] = usual(self, guest, request, size).granted
         return user_tftp._Terms({name: changes.get(name, str)(value) for name, value in granted.items()})
 
     return patched(TftpServer, "_terms", terms)
@@ -41,8 +42,8 @@ def grants(**changes: Callable[[str], str]) -> Callable[[pytest.MonkeyPatch], No
 def unasked(monkeypatch: pytest.MonkeyPatch) -> None:
     usual = TftpServer._terms
 
-    def terms(self: TftpServer, request: tftp.Request, size: int | None) -> Any:
-        return user_tftp._Terms({**usual(self, request, size).granted, **request.options})
+    def terms(self: TftpServer, guest: Endpoint, request: tftp.Request, size: int | None) -> Any:
+        return user_tftp._Terms({**usual(self, guest, request, size).granted, **request.options})
 
     monkeypatch.setattr(TftpServer, "_terms", terms)
 
