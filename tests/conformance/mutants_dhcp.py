@@ -37,6 +37,7 @@ import netemu.user.dhcp as dhcp
 import netemu.user.options as options
 from netemu.net.clock import SECOND
 from netemu.stack.dhcp_messages import DhcpRequests
+from netemu.user.dhcp import DhcpServer
 from netemu.user.leases import LeaseTable
 from netemu.wire.dhcpv4 import DhcpOption, Dhcpv4
 from netemu.wire.ether import Ethernet
@@ -94,6 +95,7 @@ def requests_with(method: str, **fields: object) -> Callable[[pytest.MonkeyPatch
 
 DHCP_SERVER = (
     Mutant("dhcp_address_of_another_net", ("rfc2131/4.3.1/01",), out=change(Dhcpv4, dhcp_kind(OFFER), yiaddr=ELSEWHERE)),
+    Mutant("bootp_as_dhcp", ("rfc1534/2/01",), patch=patched(DhcpServer, "_bootp", DhcpServer._discover)),
     Mutant("dhcp_wrong_transaction", ("rfc2131/2/01",), out=change(Dhcpv4, xid=lambda m: m.xid ^ 1)),
     Mutant("dhcp_wrong_port", ("rfc2131/4.1/01",), out=change(Udp, lambda udp: udp.destination_port == 68, destination_port=67)),
     Mutant("dhcp_no_type", ("rfc2132/9.6/01",), out=server(DHCP_MESSAGE_TYPE=None)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, IPv6Network
 from typing import Any
 
 import pytest
@@ -25,7 +25,7 @@ from netemu.wire.ether import Ethernet
 from netemu.wire.icmpv6 import Icmpv6, Icmpv6Type
 from netemu.wire.ipv6 import ALL_NODES, IPv6, NextHeader
 from netemu.wire.ndisc import NeighbourAdvertisement, NeighbourSolicitation, RouterAdvertisement
-from netemu.wire.ndisc_options import SourceLinkLayerAddress
+from netemu.wire.ndisc_options import NdOption, PrefixInformation, SourceLinkLayerAddress
 from netemu.wire.udp import Udp
 from pytest_netemu.packet import Packet
 
@@ -103,6 +103,23 @@ def any_option(area: bytes, offset: int) -> tuple[SourceLinkLayerAddress, ...]:
     return (SourceLinkLayerAddress(MacAddress(area[2:8])),)
 
 
+def advertises(option: NdOption) -> Callable[[pytest.MonkeyPatch], None]:
+    """The router says this, too."""
+    usual = lan6.advertisement
+
+    def more(*arguments: Any, **keywords: Any) -> RouterAdvertisement:
+        said = usual(*arguments, **keywords)
+        return replace(said, options=(*said.options, option))
+
+    return patched(lan6, "advertisement", more)
+
+
+def leaves_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last advertisement has the names' usual lifetime."""
+    usual = lan6.advertisement
+    monkeypatch.setattr(lan6, "advertisement", lambda options, mac, **_: replace(usual(options, mac), router_lifetime=0))
+
+
 def to_all(packet: Packet) -> bool:
     return packet[IPv6].destination == ALL_NODES
 
@@ -124,6 +141,10 @@ def without_server(message: Dhcpv6) -> object:
     return tuple((code, value) for code, value in message.options if code != Dhcpv6Option.SERVERID)
 
 
+def another_file(message: Dhcpv6) -> object:
+    return tuple((code, value + b"x" if code == Dhcpv6Option.BOOTFILE_URL else value) for code, value in message.options)
+
+
 DISCOVERY6 = (
     Mutant("nd_never_solicited", ("rfc4861/7.2.4/01",), out=change6(NeighbourAdvertisement, always, solicited=lambda _: False)),
     Mutant("nd_solicited_by_nobody", ("rfc4861/7.2.4/02",), out=change6(NeighbourAdvertisement, to_all, solicited=lambda _: True)),
@@ -133,6 +154,12 @@ DISCOVERY6 = (
     Mutant("nd_without_mac", ("rfc4861/7.2.4/04",), out=change6(NeighbourAdvertisement, always, options=lambda _: ())),
     Mutant("nd_options_unread", ("rfc4861/4.6/01",), patch=patched(ndisc, "read_options", any_option)),
     Mutant("ra_from_afar", ("rfc4861/4.2/01",), out=change6(IPv6, has(RouterAdvertisement), source=lambda _: GATEWAY)),
+    Mutant("ra_of_the_link_itself", ("rfc4861/4.6.2/01",), patch=advertises(PrefixInformation(IPv6Network("fe80::/64"), 1, 1))),
+    Mutant("ra_preferred_for_ever", ("rfc4862/5.5.3/01",), patch=advertises(PrefixInformation(IPv6Network("fec0::/64"), 1, 2))),
+    Mutant("ra_of_half_a_subnet", ("rfc4862/5.5.3/02",), patch=advertises(PrefixInformation(IPv6Network("fec0::/65"), 2, 1))),
+    Mutant("ra_names_for_a_moment", ("rfc8106/5.1/01",), patch=patched(ra, "_DNS_LIFETIME", 600)),
+    Mutant("ra_goes_in_silence", ("rfc4861/6.2.5/01",), patch=patched(lan6.Lan6, "leave", lambda *_: None)),
+    Mutant("ra_leaves_names_behind", ("rfc8106/5.1/02",), patch=leaves_names),
     Mutant("ra_when_it_likes", ("rfc4861/6.2.6/01",), patch=patched(ra.RouterAdvertiser, "solicited", ra.RouterAdvertiser.start)),
     Mutant("ra_for_each_who_asks", ("rfc4861/6.2.6/02",), patch=patched(ra, "_MIN_DELAY_BETWEEN", 0)),
 )
@@ -164,6 +191,7 @@ IPV6 = (
 )
 
 DHCP6_SERVER = (
+    Mutant("boot_url_of_another_file", ("rfc5970/3.1/01",), out=change6(Dhcpv6, always, options=another_file)),
     Mutant("dhcp6_server_unnamed", ("rfc8415/18.3/01",), out=change6(Dhcpv6, always, options=without_server)),
     Mutant(
         "dhcp6_discards_nothing",

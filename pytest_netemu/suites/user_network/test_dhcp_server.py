@@ -7,12 +7,20 @@ from ipaddress import IPv4Address
 import pytest
 
 from netemu.wire.address import BROADCAST_MAC, MacAddress
-from netemu.wire.dhcpv4 import CLIENT_PORT, SERVER_PORT, DhcpMessageType, DhcpOption, Dhcpv4
-from netemu.wire.ether import Ethernet
-from netemu.wire.ipv4 import IPv4
+from netemu.wire.dhcpv4 import (
+    BOOTREQUEST,
+    CLIENT_PORT,
+    MINIMUM_LENGTH,
+    SERVER_PORT,
+    DhcpMessageType,
+    DhcpOption,
+    Dhcpv4,
+)
+from netemu.wire.ether import Ethernet, EtherType
+from netemu.wire.ipv4 import IPv4, Protocol
 from netemu.wire.udp import Udp
 from pytest_netemu.packet import Packet
-from pytest_netemu.station import LIMITED_BROADCAST
+from pytest_netemu.station import ANY, LIMITED_BROADCAST
 from pytest_netemu.suites import judges
 from pytest_netemu.tester import Tester
 
@@ -35,6 +43,20 @@ def _mac(number: int) -> MacAddress:
 
 def _offer(tester: Tester, **more: object) -> Packet:
     return tester.exchange_dhcp(DISCOVER, OFFER, **more)  # type: ignore[arg-type] # the keywords of exchange_dhcp
+
+
+@judges("rfc1534/2/01")
+@pytest.mark.netemu_requires("dhcp4.bootp")
+def test_a_bootp_client_gets_a_bootp_reply(netemu_tester: Tester) -> None:
+    """No message type, and no more than the 300 octets of RFC 951."""
+    request = Dhcpv4(BOOTREQUEST, 0xB007, netemu_tester.mac)
+    datagram = Udp(CLIENT_PORT, SERVER_PORT, request.pack()).pack(ANY, LIMITED_BROADCAST)
+    packet = netemu_tester.ip(LIMITED_BROADCAST, Protocol.UDP, datagram, source=ANY)
+    netemu_tester.send(netemu_tester.ethernet(BROADCAST_MAC, EtherType.IPV4, packet.pack()))
+    reply = netemu_tester.expect(Dhcpv4, xid=0xB007)
+    assert reply[Dhcpv4].yiaddr in netemu_tester.backend.net
+    assert DhcpOption.DHCP_MESSAGE_TYPE not in reply[Dhcpv4].options
+    assert len(reply[Udp].payload) <= MINIMUM_LENGTH
 
 
 def _option_codes(packet: Packet) -> list[int]:

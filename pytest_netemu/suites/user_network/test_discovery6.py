@@ -8,7 +8,7 @@ from netemu.wire.ether import Ethernet
 from netemu.wire.icmpv6 import Icmpv6, Icmpv6Type
 from netemu.wire.ipv6 import ALL_NODES, IPv6, solicited_node
 from netemu.wire.ndisc import NeighbourAdvertisement, RouterAdvertisement
-from netemu.wire.ndisc_options import TargetLinkLayerAddress
+from netemu.wire.ndisc_options import PrefixInformation, Rdnss, TargetLinkLayerAddress
 from pytest_netemu.station6 import ANY6
 from pytest_netemu.suites import judges
 from pytest_netemu.tester import Tester
@@ -17,6 +17,8 @@ from pytest_netemu.tester6 import Tester6
 pytestmark = pytest.mark.netemu_requires("ipv6")
 
 _BETWEEN = 3.0  # seconds: MIN_DELAY_BETWEEN_RAS (RFC 4861 10)
+_THREE_INTERVALS = 3 * 600  # seconds: three times the default MaxRtrAdvInterval (RFC 4861 6.2.1)
+_SUBNET = 64  # bits (RFC 4291 2.5.1)
 _DELAY = 0.5  # seconds: MAX_RA_DELAY_TIME
 
 
@@ -100,6 +102,55 @@ def test_an_option_of_no_length_is_discarded(netemu_tester: Tester) -> None:
     message = Icmpv6(Icmpv6Type.NEIGHBOUR_SOLICITATION, 0, 0, tester.gateway.packed + bytes((1, 0)) + tester.mac)
     tester.send_icmp(message, solicited_node(tester.gateway), source=tester.link_local, hop_limit=255)
     netemu_tester.silence(NeighbourAdvertisement)
+
+
+def _advertised(netemu_tester: Tester) -> RouterAdvertisement:
+    Tester6(netemu_tester).solicit_router()
+    return netemu_tester.expect(RouterAdvertisement)[RouterAdvertisement]
+
+
+def _prefixes(netemu_tester: Tester) -> list[PrefixInformation]:
+    return [option for option in _advertised(netemu_tester).options if isinstance(option, PrefixInformation)]
+
+
+@judges("rfc4861/4.6.2/01")
+def test_the_link_local_prefix_is_not_advertised(netemu_tester: Tester) -> None:
+    assert not any(option.prefix.is_link_local for option in _prefixes(netemu_tester))
+
+
+@judges("rfc4862/5.5.3/01")
+def test_no_address_is_preferred_for_longer_than_it_is_valid(netemu_tester: Tester) -> None:
+    assert all(option.preferred_lifetime <= option.valid_lifetime for option in _prefixes(netemu_tester))
+
+
+@judges("rfc4862/5.5.3/02")
+def test_a_prefix_for_making_addresses_leaves_an_identifier_its_64_bits(netemu_tester: Tester) -> None:
+    lengths = {option.prefix.prefixlen for option in _prefixes(netemu_tester) if option.autonomous}
+    assert lengths <= {_SUBNET}
+
+
+@judges("rfc8106/5.1/01")
+def test_name_servers_outlive_three_advertisements(netemu_tester: Tester) -> None:
+    servers = [option for option in _advertised(netemu_tester).options if isinstance(option, Rdnss)]
+    assert all(option.lifetime >= _THREE_INTERVALS for option in servers)
+
+
+@judges("rfc4861/6.2.5/01")
+@pytest.mark.netemu_requires("ra.goodbye")
+def test_a_router_that_goes_says_so(netemu_tester: Tester) -> None:
+    _advertised(netemu_tester)
+    netemu_tester.backend.close()
+    assert not netemu_tester.expect(RouterAdvertisement)[RouterAdvertisement].router_lifetime
+
+
+@judges("rfc8106/5.1/02")
+@pytest.mark.netemu_requires("ra.goodbye")
+def test_a_router_that_goes_takes_its_name_server_along(netemu_tester: Tester) -> None:
+    named = {server for option in _advertised(netemu_tester).options if isinstance(option, Rdnss) for server in option.servers}
+    netemu_tester.backend.close()
+    last = netemu_tester.expect(RouterAdvertisement)[RouterAdvertisement]
+    gone = {server for option in last.options if isinstance(option, Rdnss) and not option.lifetime for server in option.servers}
+    assert gone == named
 
 
 @judges("rfc4861/4.2/01")
