@@ -11,6 +11,7 @@ repeatable.
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -138,6 +139,7 @@ class PortTable(Generic[Holder]):
     def __init__(self, protocol: str) -> None:
         self._protocol = protocol
         self._bound: dict[Endpoint, Holder] = {}
+        self._ports: Counter[tuple[Family, int]] = Counter()  # how many are bound to each, at whatever address
         self._next = 0
 
     def __iter__(self) -> Iterator[Holder]:
@@ -158,6 +160,8 @@ class PortTable(Generic[Holder]):
 
     def hold(self, local: Endpoint, holder: Holder) -> None:
         """Bind an endpoint that `choose` gave."""
+        if local not in self._bound:
+            self._ports[local.address.version, local.port] += 1
         self._bound[local] = holder
 
     def find(self, destination: Endpoint) -> Holder | None:
@@ -168,11 +172,12 @@ class PortTable(Generic[Holder]):
         """`holder` has closed: the endpoint is free, unless somebody else has it by now."""
         if self._bound.get(local) is holder:
             del self._bound[local]
+            port = local.address.version, local.port
+            self._ports[port] -= 1
+            if not self._ports[port]:
+                del self._ports[port]
 
     def _taken(self, local: Endpoint) -> bool:
         if self.find(local) is not None:
             return True
-        every = local.address
-        return every.is_unspecified and any(
-            bound.port == local.port and bound.address.version == every.version for bound in self._bound
-        )
+        return local.address.is_unspecified and (local.address.version, local.port) in self._ports

@@ -100,7 +100,7 @@ class Partial(Generic[Packet]):
 
     def poison(self) -> None:
         """Nothing of this datagram counts any more; what still comes of it is dropped until the timeout."""
-        self.poisoned, self.data, self.ranges = True, bytearray(), []
+        self.poisoned, self.data, self.ranges, self.pieces = True, bytearray(), [], set()
 
     @property
     def whole(self) -> bool:

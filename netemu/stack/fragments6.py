@@ -3,8 +3,9 @@
 Theory of operation. The tables are those of IPv4 (`fragments`): one buffer and a sorted list of ranges for each packet, 64 packets
 at a time, 60 seconds. The rules are other ones. Source, destination and identification alone tell packets apart. Any overlap
 discards the packet and whatever else of it comes, exact duplicates excepted (RFC 5722 4, RFC 8200 4.5). An atomic fragment,
-whole by itself, never meets the others (RFC 6946 4). Two rules answer with an ICMPv6 error, which the caller sends: a length that
-is no multiple of 8, and a packet that would be longer than 65,535 octets; these are `BadFragmentError`s.
+whole by itself, never meets the others (RFC 6946 4). A packet in more than 1,024 pieces is discarded too. Two rules answer with an
+ICMPv6 error, which the caller sends: a length that is no multiple of 8, and a packet that would be longer than 65,535 octets; these
+are `BadFragmentError`s.
 
 The headers in front of the first fragment's fragment header are those of the whole packet; the headers behind it, which only the
 whole packet holds for sure, are read again from its octets.
@@ -23,8 +24,9 @@ from netemu.stack.fragments import CONGESTION_EXPERIENCED, PartialTable
 from netemu.wire.errors import WireError
 from netemu.wire.ipv6 import HEADER_LENGTH, MAXIMUM_PAYLOAD, Extension, Fragment6, IPv6, NextHeader, read_extensions
 
-__all__ = ["BadFragmentError", "Reassembler6", "fragment6", "without_fragment_header"]
+__all__ = ["MAX_PIECES", "BadFragmentError", "Reassembler6", "fragment6", "without_fragment_header"]
 
+MAX_PIECES: Final = 1024  # of one packet; at the smallest MTU the longest packet has 54
 _FRAGMENT_HEADER: Final = 8
 _PAYLOAD_LENGTH: Final = 4  # where that field is, for the pointer of a parameter problem
 _OFFSET_FIELD: Final = 2  # in the fragment header
@@ -73,6 +75,10 @@ class Reassembler6(PartialTable[IPv6]):
             partial.poison()
             return None
         partial.pieces.add((start, end))
+        if len(partial.pieces) > MAX_PIECES:
+            self.counters["fragments-too-many"] += 1
+            partial.poison()
+            return None
         if start == 0:
             partial.first = packet
         partial.marked |= packet.traffic_class & _ECN == CONGESTION_EXPERIENCED

@@ -15,19 +15,20 @@ of our own addresses is a conflict). What is not done: proxy ARP, RARP.
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final, Generic, TypeAlias, TypeVar, cast
 
 from netemu.net.clock import SECOND
+from netemu.stack.deadlines import Deadlines
+from netemu.stack.parking import Parking
 from netemu.wire.address import BROADCAST_MAC, ZERO_MAC, IPAddress, MacAddress
 from netemu.wire.arp import Arp, ArpOperation
 
 __all__ = [
     "MAX_ENTRIES",
-    "MAX_PARKED",
     "MAX_TRIES",
     "REACHABLE_TIME",
     "RETRANSMIT_TIME",
@@ -44,7 +45,6 @@ RETRANSMIT_TIME: Final = 1 * SECOND  # one request a second and destination at m
 MAX_TRIES: Final = 3
 REACHABLE_TIME: Final = 60 * SECOND  # "on the order of a minute" (RFC 1122 2.3.2.1)
 MAX_ENTRIES: Final = 1024
-MAX_PARKED: Final = 128  # for one neighbour: a 64 KB datagram's fragments at an MTU of 576. RFC 1122 2.3.2.2 wants one
 
 Packet = TypeVar("Packet")
 
@@ -99,13 +99,11 @@ class NeighbourSnapshot:
 
 
 @dataclass(slots=True)
-class _Entry(Generic[Packet]):
+class _Entry:
     source: IPv4Address  # the sender address of our requests
     mac: MacAddress | None = None
     confirmed: int = 0
-    tries: int = 0
-    retry_at: int = 0
-    parked: deque[Packet] = field(default_factory=lambda: deque(maxlen=MAX_PARKED))
+    tries: int = 0  # requests without an answer
 
 
 class NeighbourCache(Generic[Packet]):
@@ -119,8 +117,9 @@ class NeighbourCache(Generic[Packet]):
         self.mac = mac
         self.counters: Counter[str] = Counter()
         self._owns = owns
-        self._entries: dict[IPv4Address, _Entry[Packet]] = {}  # the longest unconfirmed first
-        self._asking: dict[IPv4Address, _Entry[Packet]] = {}
+        self._entries: dict[IPv4Address, _Entry] = {}  # the longest unconfirmed first
+        self._asking: Deadlines[IPv4Address] = Deadlines()
+        self._parking: Parking[IPv4Address, Packet] = Parking()
         self._events: list[NeighbourEvent[Packet]] = []
 
     def __len__(self) -> int:
@@ -148,13 +147,12 @@ class NeighbourCache(Generic[Packet]):
             entry = self._create(address, source)
             self._ask(address, entry, now)
         elif entry.mac is not None:
-            if now - entry.confirmed >= REACHABLE_TIME and address not in self._asking:
+            if now - entry.confirmed >= REACHABLE_TIME and not entry.tries:
                 entry.source = source
                 self._ask(address, entry, now)
             return entry.mac
-        if len(entry.parked) == MAX_PARKED:
+        if self._parking.put(address, packet):
             self.counters["arp-parked-dropped"] += 1
-        entry.parked.append(packet)
         return None
 
     def receive(self, arp: Arp, now: int) -> None:
@@ -202,6 +200,7 @@ class NeighbourCache(Generic[Packet]):
         """Forget everything; packets that wait are lost (the interface lost its address)."""
         self._entries.clear()
         self._asking.clear()
+        self._parking.clear()
         self._events.clear()
 
     def events(self) -> list[NeighbourEvent[Packet]]:
@@ -210,23 +209,23 @@ class NeighbourCache(Generic[Packet]):
         return events
 
     def deadline(self) -> int | None:
-        return min((entry.retry_at for entry in self._asking.values()), default=None)
+        return self._asking.first()
 
     def expire(self, now: int) -> None:
         """Ask again, or give up, where no answer came in time."""
-        for address, entry in [item for item in self._asking.items() if item[1].retry_at <= now]:
+        for address in self._asking.due(now):
+            entry = self._entries[address]
             if entry.tries < MAX_TRIES:
                 self._ask(address, entry, now)
             else:
                 self._forget(address, entry)
 
-    def _ask(self, address: IPv4Address, entry: _Entry[Packet], now: int) -> None:
+    def _ask(self, address: IPv4Address, entry: _Entry, now: int) -> None:
         entry.tries += 1
-        entry.retry_at = now + RETRANSMIT_TIME
-        self._asking[address] = entry
+        self._asking.set(address, now + RETRANSMIT_TIME)
         self._events.append(SendArp(Arp(ArpOperation.REQUEST, self.mac, entry.source, entry.mac or ZERO_MAC, address)))
 
-    def _create(self, address: IPv4Address, source: IPv4Address) -> _Entry[Packet]:
+    def _create(self, address: IPv4Address, source: IPv4Address) -> _Entry:
         if len(self._entries) >= MAX_ENTRIES:
             oldest = next(iter(self._entries))
             self.counters["arp-evicted"] += 1
@@ -234,17 +233,17 @@ class NeighbourCache(Generic[Packet]):
         entry = self._entries[address] = _Entry(source)
         return entry
 
-    def _confirm(self, address: IPv4Address, entry: _Entry[Packet], mac: MacAddress, now: int) -> None:
+    def _confirm(self, address: IPv4Address, entry: _Entry, mac: MacAddress, now: int) -> None:
         del self._entries[address]
         self._entries[address] = entry
-        self._asking.pop(address, None)
+        self._asking.set(address, None)
         entry.mac, entry.confirmed, entry.tries = mac, now, 0
-        if entry.parked:
-            self._events.append(Resolved(address, mac, tuple(entry.parked)))
-            entry.parked.clear()
+        packets = self._parking.take(address)
+        if packets:
+            self._events.append(Resolved(address, mac, packets))
 
-    def _forget(self, address: IPv4Address, entry: _Entry[Packet]) -> None:
+    def _forget(self, address: IPv4Address, entry: _Entry) -> None:
         del self._entries[address]
-        self._asking.pop(address, None)
+        self._asking.set(address, None)
         if entry.mac is None:
-            self._events.append(Unresolved(address, tuple(entry.parked)))
+            self._events.append(Unresolved(address, self._parking.take(address)))

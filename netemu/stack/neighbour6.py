@@ -18,15 +18,17 @@ Documents: RFC 4861 7.2, 7.3, 10, appendix C. What is not done: hints of upper l
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum, auto
 from ipaddress import IPv6Address
 from typing import Final, Generic, TypeAlias, TypeVar, cast
 
 from netemu.net.clock import MILLISECOND, SECOND
-from netemu.stack.neighbour import MAX_ENTRIES, MAX_PARKED, NeighbourSnapshot, Resolved, Unresolved
+from netemu.stack.deadlines import Deadlines
+from netemu.stack.neighbour import MAX_ENTRIES, NeighbourSnapshot, Resolved, Unresolved
+from netemu.stack.parking import Parking
 from netemu.wire.address import MacAddress
 
 __all__ = ["NeighbourCache6", "NeighbourEvent6", "NeighbourState", "Solicit"]
@@ -67,14 +69,12 @@ NeighbourEvent6: TypeAlias = Solicit | Resolved[Packet] | Unresolved[Packet]
 
 
 @dataclass(slots=True)
-class _Entry(Generic[Packet]):
+class _Entry:
     source: IPv6Address
     state: NeighbourState
     mac: MacAddress | None = None
     is_router: bool = False
     tries: int = 0
-    due: int | None = None  # when the state's time is over
-    parked: deque[Packet] = field(default_factory=lambda: deque(maxlen=MAX_PARKED))
 
 
 class NeighbourCache6(Generic[Packet]):
@@ -89,7 +89,9 @@ class NeighbourCache6(Generic[Packet]):
         self.reachable_time = REACHABLE_TIME
         self.retrans_timer = RETRANS_TIMER
         self._getrandbits = getrandbits
-        self._entries: dict[IPv6Address, _Entry[Packet]] = {}  # the longest unused first
+        self._entries: dict[IPv6Address, _Entry] = {}  # the longest unused first
+        self._due: Deadlines[IPv6Address] = Deadlines()  # when a state's time is over
+        self._parking: Parking[IPv6Address, Packet] = Parking()
         self._events: list[NeighbourEvent6[Packet]] = []
 
     def __len__(self) -> int:
@@ -121,12 +123,11 @@ class NeighbourCache6(Generic[Packet]):
             self._ask(address, entry, now)
         elif entry.state is _S.STALE:
             entry.source = source
-            self._enter(entry, _S.DELAY, now + DELAY_FIRST_PROBE_TIME)
+            self._enter(address, entry, _S.DELAY, now + DELAY_FIRST_PROBE_TIME)
         if entry.mac is not None:
             return entry.mac
-        if len(entry.parked) == MAX_PARKED:
+        if self._parking.put(address, packet):
             self.counters["nd-parked-dropped"] += 1
-        entry.parked.append(packet)
         return None
 
     def learn(self, address: IPv6Address, source: IPv6Address, mac: MacAddress, *, is_router: bool | None = None) -> None:
@@ -138,7 +139,7 @@ class NeighbourCache6(Generic[Packet]):
         if is_router is not None:
             entry.is_router = is_router
         if entry.mac != mac:
-            self._enter(entry, _S.STALE, None)
+            self._enter(address, entry, _S.STALE, None)
             self._give(address, entry, mac)
 
     def advertised(
@@ -154,13 +155,13 @@ class NeighbourCache6(Generic[Packet]):
                 return False
         elif not override and mac not in (None, entry.mac):
             if entry.state is _S.REACHABLE:
-                self._enter(entry, _S.STALE, None)
+                self._enter(address, entry, _S.STALE, None)
             return False
         changed = mac not in (None, entry.mac)
         if solicited:
-            self._enter(entry, _S.REACHABLE, now + self._reachable())
+            self._enter(address, entry, _S.REACHABLE, now + self._reachable())
         elif changed:
-            self._enter(entry, _S.STALE, None)
+            self._enter(address, entry, _S.STALE, None)
         was_router, entry.is_router = entry.is_router, is_router
         if mac is not None:
             self._give(address, entry, mac)
@@ -178,6 +179,8 @@ class NeighbourCache6(Generic[Packet]):
     def flush(self) -> None:
         """Forget everything; packets that wait are lost."""
         self._entries.clear()
+        self._due.clear()
+        self._parking.clear()
         self._events.clear()
 
     def events(self) -> list[NeighbourEvent6[Packet]]:
@@ -186,36 +189,38 @@ class NeighbourCache6(Generic[Packet]):
         return events
 
     def deadline(self) -> int | None:
-        return min((entry.due for entry in self._entries.values() if entry.due is not None), default=None)
+        return self._due.first()
 
     def expire(self, now: int) -> None:
         """Run the timers that are due."""
-        for address, entry in [item for item in self._entries.items() if item[1].due is not None and item[1].due <= now]:
+        for address in self._due.due(now):
+            entry = self._entries[address]
             if entry.state is _S.REACHABLE:
-                self._enter(entry, _S.STALE, None)
+                self._enter(address, entry, _S.STALE, None)
             elif entry.state is _S.DELAY:
-                self._enter(entry, _S.PROBE, None)
+                self._enter(address, entry, _S.PROBE, None)
                 self._ask(address, entry, now)
             elif entry.tries < (MAX_MULTICAST_SOLICIT if entry.mac is None else MAX_UNICAST_SOLICIT):
                 self._ask(address, entry, now)
             else:
                 self._forget(address, entry)
 
-    def _ask(self, address: IPv6Address, entry: _Entry[Packet], now: int) -> None:
+    def _ask(self, address: IPv6Address, entry: _Entry, now: int) -> None:
         entry.tries += 1
-        entry.due = now + self.retrans_timer
+        self._due.set(address, now + self.retrans_timer)
         self._events.append(Solicit(address, entry.source, entry.mac))
 
-    def _enter(self, entry: _Entry[Packet], state: NeighbourState, due: int | None) -> None:
-        entry.state, entry.due, entry.tries = state, due, 0
+    def _enter(self, address: IPv6Address, entry: _Entry, state: NeighbourState, due: int | None) -> None:
+        entry.state, entry.tries = state, 0
+        self._due.set(address, due)
 
-    def _give(self, address: IPv6Address, entry: _Entry[Packet], mac: MacAddress) -> None:
+    def _give(self, address: IPv6Address, entry: _Entry, mac: MacAddress) -> None:
         entry.mac = mac
-        if entry.parked:
-            self._events.append(Resolved(address, mac, tuple(entry.parked)))
-            entry.parked.clear()
+        packets = self._parking.take(address)
+        if packets:
+            self._events.append(Resolved(address, mac, packets))
 
-    def _create(self, address: IPv6Address, entry: _Entry[Packet]) -> _Entry[Packet]:
+    def _create(self, address: IPv6Address, entry: _Entry) -> _Entry:
         if len(self._entries) >= MAX_ENTRIES:
             oldest = next(iter(self._entries))
             self.counters["nd-evicted"] += 1
@@ -223,10 +228,11 @@ class NeighbourCache6(Generic[Packet]):
         self._entries[address] = entry
         return entry
 
-    def _forget(self, address: IPv6Address, entry: _Entry[Packet]) -> None:
+    def _forget(self, address: IPv6Address, entry: _Entry) -> None:
         del self._entries[address]
+        self._due.set(address, None)
         if entry.mac is None:
-            self._events.append(Unresolved(address, tuple(entry.parked)))
+            self._events.append(Unresolved(address, self._parking.take(address)))
 
     def _reachable(self) -> int:
         """A random time from half to one and a half of the base (RFC 4861 6.3.2, MIN_ and MAX_RANDOM_FACTOR)."""

@@ -17,14 +17,15 @@ what it would have learnt on a real network:
 Inwards there is no way but a forwarded port: `forward` opens a connection to the guest for a stream that the host accepted. As
 what the guest sees its peer is said in `netemu.user.visitors`.
 
-At most 16,384 flows at a time, of which 128 may be half open; of those the oldest gives way. A full table refuses no old flow for
-a new one, except those in TIME-WAIT. A guest that is silent for two hours is probed (RFC 9293 3.8.4), and its flow ends if it
-is gone.
+At most 16,384 flows at a time, of which 128 may be half open; of those the oldest gives way of the guest that has the most. A full
+table refuses no old flow for a new one, except those in TIME-WAIT. A guest that is silent for two hours is probed (RFC 9293 3.8.4),
+and its flow ends if it is gone.
 """
 
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -231,7 +232,7 @@ class TcpNat:
     def _make_room(self) -> bool:
         if len(self._half_open) >= _HALF_OPEN:
             self.realm.counters["tcp-half-open-evicted"] += 1
-            self._remove(next(iter(self._half_open)))
+            self._remove(self._oldest_of_the_crowd())
         if len(self._flows) < _FLOWS:
             return True
         if self._time_wait:
@@ -239,6 +240,11 @@ class TcpNat:
             return True
         self.realm.counters["tcp-table-full"] += 1
         return False
+
+    def _oldest_of_the_crowd(self) -> TcpFlow:
+        """Of the guest with the most half-open flows the oldest, so that one guest's flood is not the others' loss."""
+        ((crowd, _),) = Counter(flow.guest.address for flow in self._half_open).most_common(1)
+        return next(flow for flow in self._half_open if flow.guest.address == crowd)
 
     def _add(self, guest: Endpoint, remote: Endpoint, stream: StreamSocket, asked: Packet | None, now: int) -> TcpFlow:
         config = self._configs[guest.address.version]

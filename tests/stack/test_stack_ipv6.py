@@ -14,8 +14,9 @@ from netemu.errors import HostError, LocalError
 from netemu.net.clock import SECOND
 from netemu.stack.addresses6 import Address6, AddressState, AddressTable6
 from netemu.stack.dual import DualStack
-from netemu.stack.neighbour import MAX_ENTRIES, MAX_PARKED
+from netemu.stack.neighbour import MAX_ENTRIES
 from netemu.stack.neighbour6 import NeighbourCache6, NeighbourState, Solicit
+from netemu.stack.parking import MAX_PARKED
 from netemu.stack.router_discovery import valid_lifetime
 from netemu.wire.address import MacAddress
 from netemu.wire.ether import Ethernet, EtherType

@@ -7,7 +7,6 @@ import pytest
 from netemu.net.clock import SECOND
 from netemu.stack.neighbour import (
     MAX_ENTRIES,
-    MAX_PARKED,
     REACHABLE_TIME,
     Conflict,
     NeighbourCache,
@@ -15,6 +14,7 @@ from netemu.stack.neighbour import (
     SendArp,
     Unresolved,
 )
+from netemu.stack.parking import MAX_PARKED
 from netemu.wire.address import BROADCAST_MAC, ZERO_MAC, MacAddress
 from netemu.wire.arp import Arp, ArpOperation
 
