@@ -230,8 +230,8 @@ CLASSES = (
     Hostile(
         "CVE-2021-3592",
         "a BOOTP message shorter than its structure",
-        lambda: (dhcp_octets(b"\1\1\6\0" + bytes(n)) for n in range(0, 236, 4)),
-        ("malformed-dhcpv4", "dhcp-unknown-type"),
+        lambda: (dhcp_octets(b"\1\1\6\0" + bytes(n)) for n in range(0, 232, 4)),
+        ("malformed-dhcpv4",),
     ),
     Hostile(
         "CVE-2017-11434",
@@ -251,7 +251,7 @@ CLASSES = (
             dhcp(b"\x35\1\1\x32\1\0\xff"),
         ],
         ("dhcp-unknown-type", "malformed-dhcpv4"),
-        1,
+        3,  # those without a message type are BOOTP's
     ),
     Hostile(
         "CVE-2021-3595",
