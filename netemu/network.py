@@ -120,9 +120,21 @@ class Network:
                 raise LocalError(f'nic={nic!r}: {kind} guests have none; leave it out (or say "direct"), or take a qemu guest')
             options["nic"] = nic
         module, _, factory = GUEST_KINDS[kind].partition(":")
+        make = cast("Callable[..., Guest]", getattr(import_module(module), factory))
+        return self.add_guest(make, netdev=netdev, mac=mac, name=name, **options)
+
+    def add_guest(
+        self,
+        make: Callable[..., Guest],
+        *,
+        netdev: Backend | Hub | Port | None = None,
+        mac: MacAddress | str | None = None,
+        name: str | None = None,
+        **options: object,
+    ) -> Guest:
+        """A guest of your own, made by `make(loop, name, mac, getrandbits=..., **options)`; the network links and closes it."""
         name = name or f"guest{len(self.guests)}"
         address = self._next_mac() if mac is None else MacAddress(mac)
-        make = cast("Callable[..., Guest]", getattr(import_module(module), factory))
         with self.loop:
             guest = make(self.loop, name, address, getrandbits=self.entropy(name), **options)
         self.guests.append(guest)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 import pytest
 
 from netemu import __version__
+from netemu.errors import LocalError
 from pytest_netemu.registry import Arm, Version
 
 if TYPE_CHECKING:
@@ -60,6 +61,15 @@ def register_guests(registry: GuestRegistry) -> None:
             version=partial(_version, kind),
             arm=_ARMS.get(kind, "in-process"),
         )
+
+
+def register_programs(registry: GuestRegistry, commands: Mapping[str, str]) -> None:
+    """Guests that are programs of the user's (`netemu.guest.program`), by name."""
+    if commands:
+        from netemu.guest.program import CAPABILITIES
+
+        for name, command in commands.items():
+            registry.register(name, partial(_program, command), capabilities=CAPABILITIES, arm="oracle")
 
 
 def register_backends(registry: BackendRegistry) -> None:
@@ -132,6 +142,15 @@ def _passt_version(name: str) -> Version:
 def _guest(kind: str, network: Network, **options: object) -> Guest:
     make = cast("Callable[..., Guest]", network.guest)
     return make(kind, **options)
+
+
+def _program(command: str, network: Network, *, nic: str | None = None, **options: object) -> Guest:
+    from netemu.guest.program import ProgramGuest
+
+    if nic not in (None, "direct"):
+        raise LocalError(f"nic={nic!r}: a program has its own; leave it out")
+    add = cast("Callable[..., Guest]", network.add_guest)
+    return add(partial(ProgramGuest, command=command), **options)
 
 
 def _netemu_backend(network: Network, **options: str | Sequence[str]) -> UserBackend:

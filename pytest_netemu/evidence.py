@@ -233,7 +233,7 @@ def _in_memory(network: Network) -> bool:
     from netemu.io.simhost import SimHost
 
     hosts = [network.host, *(getattr(backend, "host", network.host) for backend in network.backends)]
-    return all(isinstance(host, SimHost) for host in hosts)
+    return all(isinstance(host, SimHost) for host in hosts) and all(guest.kind != "program" for guest in network.guests)
 
 
 def _shipped_module(item: pytest.Item) -> str | None:

@@ -17,6 +17,8 @@ __all__ = ["NICS", "SETTINGS", "CaptureMode", "ClockKind", "Settings", "add_opti
 ClockKind = Literal["virtual", "real"]
 CaptureMode = Literal["always", "on-fail", "never"]
 
+_PROGRAM: Final = "=exec:"
+
 CLOCKS: Final = ("virtual", "real")
 CAPTURE_MODES: Final = ("always", "on-fail", "never")
 NICS: Final = ("direct",)  # the NIC models; "direct" joins the guest's stack to the netdev without one
@@ -38,7 +40,7 @@ _OPTIONS: Final = {
         "NAME",
         "inproc",
         True,
-        "Guests that tests using netemu_guest run on; repeat it, or separate names by commas.",
+        "Guests that tests using netemu_guest run on; repeat it, or separate names by commas; NAME=exec:COMMAND is a program.",
     ),
     "backends": _Option(
         "--netemu-backend",
@@ -115,6 +117,12 @@ def add_options(parser: pytest.Parser) -> None:
             parser.addini(ini, option.help, type="string", default=option.default)
 
 
+def programs(config: pytest.Config) -> dict[str, str]:
+    """The guests that are programs, by name: the command of each `NAME=exec:COMMAND`."""
+    given = (text.partition(_PROGRAM) for text in _given(config, "guests"))
+    return {name.strip(): command for name, program, command in given if program}
+
+
 def read_settings(config: pytest.Config, guests: Collection[str], backends: Collection[str]) -> Settings:
     """The settings of this run; what is not allowed is a `pytest.UsageError` that names it and the alternatives."""
     seed = _one(config, "seed")
@@ -139,9 +147,13 @@ def _one(config: pytest.Config, name: str) -> str:
     return str(config.getini(f"netemu_{name}") if given is None else given)
 
 
+def _given(config: pytest.Config, name: str) -> list[str]:
+    return cast("list[str]", config.getoption(f"netemu_{name}") or config.getini(f"netemu_{name}"))
+
+
 def _many(config: pytest.Config, name: str) -> tuple[str, ...]:
-    given: list[str] = config.getoption(f"netemu_{name}") or config.getini(f"netemu_{name}")
-    return tuple(sorted({part.strip() for text in given for part in text.split(",") if part.strip()}))
+    names = (part.strip() for text in _given(config, name) for part in text.partition(_PROGRAM)[0].split(","))
+    return tuple(sorted({name for name in names if name}))
 
 
 def _choice(config: pytest.Config, name: str, allowed: Collection[str]) -> str:

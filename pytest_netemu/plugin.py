@@ -42,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     builtin.register_guests(guests)
     builtin.register_backends(backends)
     try:
+        builtin.register_programs(guests, options.programs(config))
         config.hook.pytest_netemu_register_guests(registry=guests)
         config.hook.pytest_netemu_register_backends(registry=backends)
     except LocalError as error:

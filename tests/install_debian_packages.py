@@ -20,6 +20,10 @@ PACKAGES = {
     "samba": "/usr/sbin/smbd",  # what smb= starts
     "smbclient": "/usr/bin/smbclient",  # and who judges it
     "mmdebstrap": "/usr/bin/mmdebstrap",  # unpacks the peers of another release
+    "liblwip-dev": "/usr/include/lwip/lwipopts.h",  # the stack of examples/lwip
+    "gcc": "/usr/bin/gcc",  # builds it
+    "make": "/usr/bin/make",
+    "libc6-dev": "/usr/include/stdio.h",
     "iproute2": "/sbin/ip",  # what a guest's shell has
     # clients that judge the user network
     "bind9-dnsutils": "/usr/bin/dig",

@@ -1,5 +1,7 @@
 """What a test and the agent inside a guest say to each other: messages on a channel of octets, such as a guest's console.
 
+A program that is a guest (`netemu.guest.program`) speaks the same, with a few kinds more.
+
 A message is a header (length of the rest, kind, handle), then the fields of its kind, then its payload. All numbers are in network
 order. A handle names a socket of the guest: the test chooses even ones when it opens a socket, the agent odd ones for the
 connections that a listener accepts. Handle 0 is nobody's; `OPENED` with it is the agent's greeting.
@@ -19,14 +21,27 @@ import sys
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 from ipaddress import IPv4Address
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from netemu.errors import PeerError
 from netemu.io.watcher import READABLE, WRITABLE, FdWatcher
 from netemu.net.loop import Loop
 from netemu.wire.address import Endpoint
 
-__all__ = ["CHUNK", "PACE", "UNSPECIFIED", "WINDOW", "Decoder", "Kind", "Message", "MessagePipe", "encode", "endpoints", "flat"]
+__all__ = [
+    "CHUNK",
+    "PACE",
+    "UNSPECIFIED",
+    "WINDOW",
+    "Decoder",
+    "Kind",
+    "Message",
+    "MessagePipe",
+    "Pipe",
+    "encode",
+    "endpoints",
+    "flat",
+]
 
 WINDOW = 65_536  # octets in flight in one direction of one connection
 CHUNK = 8_192  # octets of one DATA message: others have their turn after that
@@ -62,6 +77,11 @@ class Kind(IntEnum):
     ECHO_REPLY = 18  # source, sequence number; the data
     ICMP_ERROR = 19  # type, code, reporter, sequence number
     READ = 20  # octets, of whatever kind, that the agent has read
+    CONFIGURE = 21  # to a program that is a guest: address, prefix length, router (or 0)
+    FRAME = 22  # either way: an Ethernet frame
+    TIME = 23  # to the program: nanoseconds of the network's clock
+    TURN = 24  # its turn
+    WAIT = 25  # from the program: the end of its turn, and the time at which it wants the next one
 
 
 _FIELDS = {
@@ -85,6 +105,11 @@ _FIELDS = {
     Kind.ECHO_REPLY: struct.Struct("!IH"),
     Kind.ICMP_ERROR: struct.Struct("!BBIH"),
     Kind.READ: struct.Struct("!I"),
+    Kind.CONFIGURE: struct.Struct("!IBI"),
+    Kind.FRAME: struct.Struct(""),
+    Kind.TIME: struct.Struct("!Q"),
+    Kind.TURN: struct.Struct(""),
+    Kind.WAIT: struct.Struct("!Q"),
 }
 
 
@@ -139,6 +164,22 @@ def _message(kind: int, handle: int, body: bytes) -> Message:
         return Message(Kind(kind), handle, layout.unpack_from(body), body[layout.size :])
     except (ValueError, struct.error) as error:
         raise PeerError(f"message of kind {kind} with {len(body)} octets: {error}") from None
+
+
+class Pipe(Protocol):
+    """What carries messages to the other side."""
+
+    def send(self, message: Message) -> None:
+        """Send, or keep until there is room. After the end nothing is sent."""
+        ...
+
+    def allow(self, octets: int) -> None:
+        """So many octets more may be on their way."""
+        ...
+
+    def close(self) -> None:
+        """Stop; `on_end` is not called for it."""
+        ...
 
 
 class MessagePipe:

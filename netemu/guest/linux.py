@@ -1,26 +1,24 @@
 """What every guest with a Linux kernel does the same way, wherever that kernel runs.
 
 A `LinuxGuest` has two ways in. Scripts for BusyBox's shell (`_script`) do what a machine's own programs do: lease with udhcpc,
-resolve with nslookup, set addresses with ip. Sockets of the guest's kernel (`_sockets`) do what a test needs to hold in its hands:
-TCP, UDP and pings. A kind of guest supplies these two, `run` for the user's own commands, and its power switch.
+resolve with nslookup, set addresses with ip. Sockets of the guest's kernel do what a test needs to hold in its hands: TCP, UDP and
+pings (`netemu.guest.socketguest`). A kind of guest supplies these two, `run` for the user's own commands, and its power switch.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Interface
 
 from netemu.errors import LocalError, NetemuTimeoutError
 from netemu.guest import nslookup, udhcpc
-from netemu.guest.agent import Sockets
-from netemu.guest.ping import ping
-from netemu.guest.protocol import CommandResult, Lease, PingResult
+from netemu.guest.protocol import CommandResult, Lease
+from netemu.guest.socketguest import SocketGuest
 from netemu.io.watcher import DescriptorLoop
-from netemu.net.clock import nanoseconds
 from netemu.net.loop import Loop
 from netemu.net.port import Port
-from netemu.net.sockets import DEFAULT_TIMEOUT, Address, Datagram, Listener, Stream, blocking_connect, endpoint
+from netemu.net.sockets import DEFAULT_TIMEOUT, Address, endpoint
 from netemu.wire.address import MacAddress
 
 __all__ = ["CAPABILITIES", "LinuxGuest"]
@@ -32,23 +30,14 @@ _GRACE = 5.0  # seconds beyond a program's own time-out until it is called hung
 _SETUP_TIMEOUT = 10.0
 
 
-class LinuxGuest(ABC):
+class LinuxGuest(SocketGuest):
     """A guest with a kernel of its own behind `port`, called `interface` inside. Its time is real: `loop` must be a real loop."""
 
-    kind: str
-
     def __init__(self, loop: Loop, name: str, mac: MacAddress, port: Port, interface: str, udhcpc_script: str) -> None:
-        self.name = name
-        self.mac = mac
-        self.port = port
+        super().__init__(loop, name, mac, port)
         self.interface = interface
         self.lease: Lease | None = None
-        self._loop = loop
-        self._address: IPv4Address | None = None
         self._udhcpc_script = udhcpc_script
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name} {self.mac} {self.address}>"
 
     @staticmethod
     def need_real_time(loop: Loop, name: str) -> None:
@@ -59,10 +48,6 @@ class LinuxGuest(ABC):
     @property
     def capabilities(self) -> frozenset[str]:
         return CAPABILITIES
-
-    @property
-    def address(self) -> IPv4Address | None:
-        return self._address
 
     def configure(self, address: Address, prefix_length: int, router: Address | None = None) -> None:
         """Set a static address instead of leasing one."""
@@ -90,26 +75,6 @@ class LinuxGuest(ABC):
         self._set_nameservers(self.lease.dns)
         return self.lease
 
-    def ping(
-        self,
-        address: Address,
-        *,
-        count: int = 1,
-        size: int = 56,
-        ttl: int = 64,
-        timeout: float = DEFAULT_TIMEOUT,
-    ) -> PingResult:
-        """Send `count` echo requests of `size` octets, each after the answer to the one before or a second later."""
-        destination = endpoint(address, 0).address
-        sockets = self._sockets()
-        with self._loop as loop:
-            deadline = loop.now() + nanoseconds(timeout)
-            socket = sockets.open_ping(destination.version)
-            try:
-                return ping(loop, socket, destination, own=self._address, count=count, size=size, ttl=ttl, deadline=deadline)
-            finally:
-                socket.close()
-
     def resolve(self, name: str, *, server: Address | None = None, timeout: float = DEFAULT_TIMEOUT) -> list[IPv4Address]:
         """Ask `server`, or the first of the lease, for A records with nslookup; an empty list means that the name has none.
 
@@ -119,24 +84,6 @@ class LinuxGuest(ABC):
         if not servers:
             raise LocalError(f"resolve {name!r} on {self.name}: no name server is known; lease an address, or give server=")
         return nslookup.parse(name, self._script(nslookup.command(name, servers[0], timeout), timeout + _GRACE))
-
-    def tcp_connect(self, address: Address, port: int, *, timeout: float = DEFAULT_TIMEOUT) -> Stream:
-        """Open a connection; a refusal or a dead route is a `HostError` with the guest's errno."""
-        remote, sockets = endpoint(address, port), self._sockets()
-        with self._loop:
-            return blocking_connect(self._loop, sockets.open_stream(remote), timeout)
-
-    def tcp_listen(self, port: int) -> Listener:
-        """Serve TCP on `port`; 0 lets the guest choose."""
-        local, sockets = endpoint(_ANY, port), self._sockets()
-        with self._loop:
-            return Listener(self._loop, sockets.open_listener(local))
-
-    def udp(self, port: int = 0) -> Datagram:
-        """A UDP socket on `port`; 0 lets the guest choose."""
-        local, sockets = endpoint(_ANY, port), self._sockets()
-        with self._loop:
-            return Datagram(self._loop, sockets.open_datagram(local))
 
     @abstractmethod
     def run(self, command: str, *, timeout: float = DEFAULT_TIMEOUT) -> CommandResult:
@@ -149,10 +96,6 @@ class LinuxGuest(ABC):
     @abstractmethod
     def _script(self, script: str, timeout: float) -> CommandResult:
         """Run `script` in BusyBox's shell, as root of the guest."""
-
-    @abstractmethod
-    def _sockets(self) -> Sockets:
-        """The sockets of the guest's kernel."""
 
     @abstractmethod
     def _set_nameservers(self, addresses: Sequence[IPv4Address]) -> None:

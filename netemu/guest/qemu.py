@@ -25,6 +25,7 @@ from typing import Final
 
 from netemu.errors import HostError, LocalError, NetemuError
 from netemu.guest import busybox
+from netemu.guest.channel import PACE, MessagePipe
 from netemu.guest.initramfs import UDHCPC_SCRIPT
 from netemu.guest.linux import LinuxGuest
 from netemu.guest.nics import DEFAULT_NIC
@@ -170,5 +171,7 @@ class QemuGuest(LinuxGuest):
     def _sockets(self) -> RemoteSockets:
         self._come_alive()
         if self._remote is None:
-            self._remote = RemoteSockets(self._loop, self._process.agent.fileno(), ready=True)
+            self._remote = RemoteSockets(
+                self._loop, partial(MessagePipe, self._loop, self._process.agent.fileno(), pace=PACE), ready=True
+            )
         return self._remote

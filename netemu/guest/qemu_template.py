@@ -14,6 +14,7 @@ import hashlib
 import os
 import shlex
 import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 from uuid import UUID
@@ -21,6 +22,7 @@ from uuid import UUID
 from netemu.errors import HostError, LocalError, NetemuTimeoutError, PeerError
 from netemu.guest import qemu_files
 from netemu.guest.busybox import find_busybox
+from netemu.guest.channel import PACE, MessagePipe
 from netemu.guest.nics import find_nic
 from netemu.guest.qemu_machine import Machine, Process
 from netemu.guest.remote import RemoteSockets
@@ -82,7 +84,7 @@ class Template:
         try:
             shell = ConsoleShell(process.shell, f"template of {self.machine.nic}", process.obituary)
             shell.wait_ready(_BOOT_TIMEOUT)
-            remote = RemoteSockets(loop, process.agent.fileno())
+            remote = RemoteSockets(loop, partial(MessagePipe, loop, process.agent.fileno(), pace=PACE))
             greeted = remote.wait_ready(_AGENT_TIMEOUT)
             remote.close()
             if not greeted:

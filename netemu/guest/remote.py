@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 
 from netemu.errors import HostError, NetemuTimeoutError
-from netemu.guest.channel import CHUNK, PACE, UNSPECIFIED, WINDOW, Kind, Message, MessagePipe, endpoints, flat
+from netemu.guest.channel import CHUNK, UNSPECIFIED, WINDOW, Kind, Message, Pipe, endpoints, flat
 from netemu.io.stream import BufferedStream
 from netemu.net.clock import nanoseconds
 from netemu.net.loop import Loop
@@ -215,34 +215,34 @@ def _check_ttl(ttl: int, operation: str) -> None:
 
 
 class RemoteSockets:
-    """The guest's sockets, behind descriptor `fd` of the channel to its agent (the caller's to close, afterwards).
+    """The guest's sockets. `open_pipe` makes the channel to its agent: it is given who takes messages, and who hears of its end.
 
     An agent that is `ready` has greeted somebody else already.
     """
 
-    def __init__(self, loop: Loop, fd: int, *, ready: bool = False) -> None:
+    def __init__(self, loop: Loop, open_pipe: Callable[[_Say, Callable[[str], None]], Pipe], *, ready: bool = False) -> None:
         self.loop = loop
         self.ready = ready
         self.ended: str | None = None
         self._next_handle = _FIRST_HANDLE
         self._parts: dict[int, RemoteStream | _Answered] = {}
         with loop:
-            self._pipe = MessagePipe(loop, fd, self._receive, self._end, pace=PACE)
+            self._pipe = open_pipe(self._receive, self._end)
 
     def open_stream(self, remote: Endpoint, local: Endpoint | None = None) -> RemoteStream:
         handle = self._new_handle()
         stream = RemoteStream(self.loop, handle, self._say, local or UNSPECIFIED, remote)
-        self._ask(handle, stream, Kind.OPEN_STREAM, remote, local or UNSPECIFIED)
+        self._ask(stream, Message(Kind.OPEN_STREAM, handle, flat(remote, local or UNSPECIFIED)))
         return stream
 
     def open_listener(self, local: Endpoint) -> RemoteListener:
         listener = RemoteListener(self._new_handle(), self._say, self._adopt)
-        self._open(listener, Kind.OPEN_LISTENER, local)
+        self._open(listener, Kind.OPEN_LISTENER, *flat(local))
         return listener
 
     def open_datagram(self, local: Endpoint | None = None) -> RemoteDatagram:
         datagram = RemoteDatagram(self._new_handle(), self._say)
-        self._open(datagram, Kind.OPEN_DATAGRAM, local or UNSPECIFIED)
+        self._open(datagram, Kind.OPEN_DATAGRAM, *flat(local or UNSPECIFIED))
         return datagram
 
     def open_ping(self, family: Family = 4) -> RemotePing:
@@ -251,6 +251,12 @@ class RemoteSockets:
         ping = RemotePing(self._new_handle(), self._say)
         self._open(ping, Kind.OPEN_PING)
         return ping
+
+    def configure(self, interface: IPv4Interface, router: IPv4Address | None) -> None:
+        """Give the guest an address; only a program that is a guest is asked (`netemu.guest.program`)."""
+        part = _Answered(self._new_handle(), self._say)
+        self._open(part, Kind.CONFIGURE, int(interface.ip), interface.network.prefixlen, int(router or 0))
+        del self._parts[part.handle]
 
     def wait_ready(self, timeout: float) -> bool:
         """Let the network live until the agent has greeted or the channel ended; whether it greeted."""
@@ -267,17 +273,17 @@ class RemoteSockets:
         handle, self._next_handle = self._next_handle, self._next_handle + 2
         return handle
 
-    def _open(self, part: _Answered, kind: Kind, *ends: Endpoint) -> None:
-        self._ask(part.handle, part, kind, *ends)
+    def _open(self, part: _Answered, kind: Kind, *fields: int) -> None:
+        self._ask(part, Message(kind, part.handle, fields))
         if not self.loop.run_until(lambda: part.settled, self.loop.now() + nanoseconds(DEFAULT_TIMEOUT)):
             raise NetemuTimeoutError(f"the guest's agent did not open a socket within {DEFAULT_TIMEOUT:g} s")
         if part.refusal is not None:
             del self._parts[part.handle]
             raise part.refusal
 
-    def _ask(self, handle: int, part: RemoteStream | _Answered, kind: Kind, *ends: Endpoint) -> None:
-        self._parts[handle] = part
-        self._say(Message(kind, handle, flat(*ends)))
+    def _ask(self, part: RemoteStream | _Answered, message: Message) -> None:
+        self._parts[message.handle] = part
+        self._say(message)
         if self.ended is not None:
             part.lost()
 

@@ -26,12 +26,14 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from ipaddress import IPv4Address
 from pathlib import Path
 
 import netemu
 from netemu.errors import HostError, LocalError
 from netemu.guest import busybox
+from netemu.guest.channel import PACE, MessagePipe
 from netemu.guest.initramfs import AGENT_DESCRIPTOR, HOST_ROOT, UDHCPC_SCRIPT, open_initramfs
 from netemu.guest.linux import LinuxGuest
 from netemu.guest.process import ProcessGroup
@@ -199,7 +201,7 @@ class UmlGuest(LinuxGuest):
         descriptor = f"<&{AGENT_DESCRIPTOR} >{_AGENT_LOG} 2>&1"
         self._shell.run(f"stty raw -echo <&{AGENT_DESCRIPTOR}", DEFAULT_TIMEOUT)
         self._shell.run(f"chroot {HOST_ROOT} {shlex.join(python)} {descriptor} &", DEFAULT_TIMEOUT)
-        remote = RemoteSockets(self._loop, self._channel.fileno())
+        remote = RemoteSockets(self._loop, partial(MessagePipe, self._loop, self._channel.fileno(), pace=PACE))
         if not remote.wait_ready(_AGENT_TIMEOUT):
             remote.close()
             log = self._shell.run(f"cat {_AGENT_LOG}", DEFAULT_TIMEOUT).output.strip()

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from functools import partial
 from ipaddress import IPv4Address
 from itertools import pairwise
 
@@ -31,7 +32,7 @@ class Setup:
         self.ends = []
         self.most_waiting = 0
         self.pipe = MessagePipe(self.loop, self.far.fileno(), self.receive, self.ends.append, on_read=self.read)
-        self.remote = RemoteSockets(self.loop, self.near.fileno())
+        self.remote = RemoteSockets(self.loop, partial(MessagePipe, self.loop, self.near.fileno(), pace=PACE))
         self.agent = Agent(self.host, self.pipe.send)
         assert self.remote.wait_ready(1)
 

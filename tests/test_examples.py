@@ -1,0 +1,61 @@
+"""The examples do what their READMEs say, in a copy."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+LWIP = Path(__file__).parents[1] / "examples" / "lwip"
+NEEDED = {"gcc": "gcc", "make": "make", "/usr/include/lwip/lwipopts.h": "liblwip-dev"}
+
+# Requirement: what lwIP 2.1.3 does instead.
+DEVIATIONS: dict[str, str] = {}
+
+
+def why_not() -> str | None:
+    missing = [package for path, package in NEEDED.items() if not (shutil.which(path) or Path(path).exists())]
+    return f"install the Debian packages {' '.join(missing)}" if missing else None
+
+
+@pytest.fixture(scope="module")
+def said(netemu_platform, tmp_path_factory: pytest.TempPathFactory) -> dict[str, subprocess.CompletedProcess[str]]:
+    """What each command of the README said, run in a copy of the example."""
+    netemu_platform.require_part("guest", "lwip", why_not)
+    place = tmp_path_factory.mktemp("example") / "lwip"
+    shutil.copytree(LWIP, place, ignore=shutil.ignore_patterns("lwip-guest", "__pycache__"))
+    (place / "pytest.ini").write_text("[pytest]\n")
+    (block,) = re.findall(r"^```sh\n(.*?)^```", (LWIP / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    commands = [line.partition("#")[0].strip() for line in block.splitlines()]
+    return {command: run(place, command.split()) for command in commands}
+
+
+def run(place: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
+    if words[0] == "pytest":
+        words = [sys.executable, "-m", *words, "-p", "no:cacheprovider"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+    done = subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done.args = place
+    return done
+
+
+def test_lwip_is_built_without_a_warning(said):
+    assert (said["make"].returncode, said["make"].stderr) == (0, "")
+
+
+def test_its_own_suite_passes(said):
+    assert said["pytest"].returncode == 0, said["pytest"].stdout
+
+
+def test_lwip_is_judged(said):
+    judged = said["pytest --pyargs pytest_netemu.suites.wire --netemu-guest lwip --netemu-out report"]
+    document = json.loads((judged.args / "report" / "netemu-conformance.json").read_text())
+    results = [entry for entry in document["results"] if entry["implementation"] == "lwip"]
+    differs = {entry["requirement"]: entry["why"] for entry in results if entry["outcome"] in ("fail", "nonstrict", "error")}
+    assert differs.keys() == DEVIATIONS.keys(), differs
+    assert sum(entry["outcome"] == "pass" for entry in results) >= 12
+    assert {entry["clock"] for entry in results} == {"virtual"}
