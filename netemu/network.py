@@ -115,24 +115,28 @@ class Network:
         """
         if kind not in GUEST_KINDS:
             raise LocalError(f"guest kind {kind!r}: one of {', '.join(GUEST_KINDS)} is needed")
-        if nic not in (None, "direct"):
-            if kind not in _WITH_NICS:
-                raise LocalError(f'nic={nic!r}: {kind} guests have none; leave it out (or say "direct"), or take a qemu guest')
-            options["nic"] = nic
+        if nic not in (None, "direct") and kind not in _WITH_NICS:
+            raise LocalError(f'nic={nic!r}: {kind} guests have none; leave it out (or say "direct"), or take a qemu guest')
         module, _, factory = GUEST_KINDS[kind].partition(":")
         make = cast("Callable[..., Guest]", getattr(import_module(module), factory))
-        return self.add_guest(make, netdev=netdev, mac=mac, name=name, **options)
+        return self.add_guest(make, netdev=netdev, nic=nic, mac=mac, name=name, **options)
 
     def add_guest(
         self,
         make: Callable[..., Guest],
         *,
         netdev: Backend | Hub | Port | None = None,
+        nic: str | None = None,
         mac: MacAddress | str | None = None,
         name: str | None = None,
         **options: object,
     ) -> Guest:
-        """A guest of your own, made by `make(loop, name, mac, getrandbits=..., **options)`; the network links and closes it."""
+        """A guest of your own, made by `make(loop, name, mac, getrandbits=..., **options)`; the network links and closes it.
+
+        `make` is told `nic` only if it is a model, and not "direct", which is none.
+        """
+        if nic not in (None, "direct"):
+            options["nic"] = nic
         name = name or f"guest{len(self.guests)}"
         address = self._next_mac() if mac is None else MacAddress(mac)
         with self.loop:

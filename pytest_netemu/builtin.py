@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, cast
 import pytest
 
 from netemu import __version__
-from netemu.errors import LocalError
 from pytest_netemu.registry import Arm, Version
 
 if TYPE_CHECKING:
@@ -144,11 +143,9 @@ def _guest(kind: str, network: Network, **options: object) -> Guest:
     return make(kind, **options)
 
 
-def _program(command: str, network: Network, *, nic: str | None = None, **options: object) -> Guest:
+def _program(command: str, network: Network, **options: object) -> Guest:
     from netemu.guest.program import ProgramGuest
 
-    if nic not in (None, "direct"):
-        raise LocalError(f"nic={nic!r}: a program has its own; leave it out")
     add = cast("Callable[..., Guest]", network.add_guest)
     return add(partial(ProgramGuest, command=command), **options)
 

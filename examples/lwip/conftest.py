@@ -8,7 +8,7 @@ from netemu.guest.program import CAPABILITIES, ProgramGuest
 PROGRAM = Path(__file__).with_name("lwip-guest")
 
 
-def make(network, *, nic="direct", **options):  # it brings its own card
+def make(network, **options):
     return network.add_guest(partial(ProgramGuest, command=[str(PROGRAM), "{channel}", "{mac}"]), **options)
 
 

@@ -20,6 +20,7 @@ import shlex
 import time
 import uuid
 from collections.abc import Callable, Sequence
+from functools import partial
 from ipaddress import IPv4Address
 from typing import Final
 
