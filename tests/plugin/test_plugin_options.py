@@ -17,7 +17,7 @@ CELL = "def test_cell(netemu_backend, netemu_guest): assert netemu_guest.address
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--netemu-guest=toaster"], "'toaster' was given; give one or more of those registered: inproc, netns, uml"),
+        (["--netemu-guest=toaster"], "'toaster' was given; give one or more of those registered: inproc, netns, qemu, uml"),
         (["--netemu-backend=netemu,toaster"], "'toaster' was given; give one or more of those registered: libslirp, netemu"),
         (["--netemu-nic=e1000"], "'e1000' was given; give one or more of those registered: direct"),
         (["--netemu-guest=,"], "'' was given"),
