@@ -36,7 +36,7 @@ from netemu.net.clock import SECOND
 from netemu.net.port import FrameView
 from netemu.net.sockets import StreamSocket
 from netemu.stack.deadlines import Deadlines
-from netemu.stack.icmp import IcmpReport
+from netemu.stack.icmp import IcmpReport, next_plateau
 from netemu.stack.tcp import PlainSegment, State, TcpConfig, TcpConnection, reply_to_unknown
 from netemu.stack.tcp.state import HANDSHAKE
 from netemu.user.fastpath import ALIGNED_STAMPS, STAMPS, SegmentWriter, segment_of
@@ -46,7 +46,7 @@ from netemu.user.realm import Realm
 from netemu.user.side import Packet, Quotation
 from netemu.wire.address import Endpoint
 from netemu.wire.ipv4 import IPv4, Protocol
-from netemu.wire.ipv6 import IPv6
+from netemu.wire.ipv6 import MINIMUM_MTU, IPv6
 from netemu.wire.tcp import ACK, EMPTY_OPTIONS, FIN, RST, SYN, URG, Tcp, TcpOptions
 from netemu.wire.tcp import MINIMUM_HEADER_LENGTH as TCP_HEADER_LENGTH
 from netemu.wire.vnet_hdr import VnetHeader
@@ -155,12 +155,22 @@ class TcpNat:
             self._changed[flow] = None
 
     def reported(self, report: IcmpReport, now: int) -> bool:
-        """A guest's ICMP error about a segment of ours, which ends a flow in its handshake; False if there is no such flow."""
+        """A guest's ICMP error about a segment of ours, False if there is no such flow.
+
+        It ends a flow in its handshake. Where the guest's own network takes less than our frame, the flow's segments get smaller.
+        """
         ours, guests = report.ports
         flow = self._flows.get(flow_key(Endpoint(report.destination, guests), Endpoint(report.source, ours)))
-        if flow is None or report.errno == errno.EMSGSIZE:
+        if flow is None:
             return False
-        flow.connection.unreachable(report.errno, now)
+        if report.errno == errno.EMSGSIZE:
+            side = self.realm.side(report.source)
+            header, mtu = side.header_length + TCP_HEADER_LENGTH, report.mtu or next_plateau(report.total_length)
+            if side.family == 6 and mtu < MINIMUM_MTU:
+                return False  # RFC 8201 4: discarded
+            flow.connection.path_mss_lowered(mtu - header, int.from_bytes(report.transport[4:8], "big"), now)
+        else:
+            flow.connection.unreachable(report.errno, now)
         self._changed[flow] = None
         return True
 

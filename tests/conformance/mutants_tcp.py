@@ -159,6 +159,7 @@ TCP_HANDSHAKE = (
 
 TCP_DATA = (
     Mutant("tcp_mss_ignored", ("rfc9293/3.7.1/02", "rfc9293/3.7.1/03"), into=change(Tcp, flags(SYN), options=TcpOptions(mss=1460))),
+    Mutant("tcp_narrow_path_ignored", ("rfc1191/3/01",), patch=patched(TcpConnection, "path_mss_lowered", lambda *_: None)),
     Mutant("tcp_window_ignored", ("rfc9293/3.8.6/01", "rfc9293/3.8.6/04"), into=change(Tcp, window=0xFFFF)),
     Mutant("tcp_window_shrinks", ("rfc9293/3.8.6/02",), out=hole_in_window),
     Mutant("tcp_dies_of_shrinking", ("rfc9293/3.8.6/03",), into=DropLater(lambda p: Tcp in p and p[Tcp].window == 0, has(Tcp))),

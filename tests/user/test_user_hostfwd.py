@@ -114,6 +114,31 @@ def test_an_error_about_an_established_connection_does_not_end_it() -> None:
         assert client.socket.error == 0
 
 
+@pytest.mark.parametrize(("said", "mtu"), [(600, 600), (0, 1006)])
+def test_a_guest_whose_own_network_takes_less_gets_smaller_segments(said: int, mtu: int) -> None:
+    """As a router for containers says it; a router that does not say how much gets the next plateau (RFC 1191 7)."""
+    lab = Lab()
+    lab.user.add_hostfwd("tcp::2222-:22")
+    with lab.host.tcp_connect("127.0.0.1", 2222) as client:
+        opening = answer_syn(lab)
+        lab.take()
+        client.send(bytes(1000))
+        segment = lab.one().ip
+        assert segment is not None
+        error = Icmpv4.unreachable(4, segment.pack(), said)
+        lab.ip(lab.packet(GATEWAY, Protocol.ICMP, error.pack()))
+        received = 0
+        while received < 1000:
+            for seen in lab.take():
+                assert seen.tcp is not None
+                assert seen.ip is not None
+                assert seen.ip.header_length + len(seen.ip.payload) <= mtu
+                assert seen.ip.dont_fragment
+                received += len(seen.tcp.payload)
+            lab.tcp(GATEWAY, Tcp(22, opening.source_port, 5001, opening.sequence + 1 + received, ACK, 65_535))
+        assert received == 1000
+
+
 def test_two_clients_with_one_port_are_two_connections() -> None:
     """127.0.0.1:p and 127.0.0.2:p are both the gateway to the guest, so one gets another port."""
     lab = Lab()

@@ -32,13 +32,13 @@ Deviations: a pure ACK or a FIN on the window's right edge is acceptable (`Recei
 gets a challenge ACK after a passive open, too, as RFC 5961 has it for the later states.
 
 Not done: LISTEN (a stack keeps its listeners and makes a connection from each SYN), choosing initial sequence numbers
-(RFC 6528: the caller's), IP options, security compartments, ECN, TCP Fast Open, path MTU discovery, the
-advice to IP at R1.
+(RFC 6528: the caller's), IP options, security compartments, ECN, TCP Fast Open, larger segments when a path that
+was narrow is wide again, the advice to IP at R1.
 
 Counters
 --------
 answers_withheld, bad_acks, bad_segments, challenge_acks, duplicate_acks, duplicate_text, fast_retransmits,
-keepalive_probes, missing_timestamps, out_of_order, paws_rejected, retransmissions, sink_refusals, timeouts,
+keepalive_probes, missing_timestamps, out_of_order, path_mss_lowered, paws_rejected, retransmissions, sink_refusals, timeouts,
 unacceptable, unacceptable_answered, unreachable, window_probes.
 """
 
@@ -53,7 +53,7 @@ from typing import Final, TypeAlias
 from netemu.errors import LocalError
 from netemu.stack.tcp.arrival import segment_arrives
 from netemu.stack.tcp.buffers import Sink, Source
-from netemu.stack.tcp.config import TcpConfig
+from netemu.stack.tcp.config import MINIMUM_MSS, TcpConfig
 from netemu.stack.tcp.prediction import take_predicted
 from netemu.stack.tcp.sequence import wrap
 from netemu.stack.tcp.state import HANDSHAKE, RECEIVES, RESET_IS_NO_ERROR, SENDS, State
@@ -236,6 +236,18 @@ class TcpConnection:
         self._tcb.counters["unreachable"] += 1
         if self.state in HANDSHAKE:
             self._tcb.end(error)
+
+    def path_mss_lowered(self, mss: int, sequence: int, now: int) -> None:  # noqa: ARG002 - every call takes the time
+        """ICMP says that the path takes no frame of more than `mss` octets of payload and options (RFC 1191, RFC 8201).
+
+        `sequence` is that of the segment that was too long: what cannot be outstanding is not believed (RFC 5927 4.1).
+        """
+        tcb, mss = self._tcb, max(mss, MINIMUM_MSS)
+        believed = tcb.sender.una <= tcb.sender.unwrap(sequence) < tcb.sender.nxt
+        if believed and self.state not in HANDSHAKE and mss < tcb.agreement.send_mss:
+            tcb.counters["path_mss_lowered"] += 1
+            tcb.agreement = replace(tcb.agreement, send_mss=mss)
+            tcb.sender.narrow(tcb.agreement)
 
     def accepts_new_incarnation(self, syn: Tcp, now: int) -> bool:
         """May this SYN replace a connection in TIME-WAIT (RFC 9293 3.10.7.4, MAY-2; RFC 6191 2)?"""

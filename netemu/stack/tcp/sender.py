@@ -180,6 +180,14 @@ class Sender:
         self.congestion = CongestionControl(self.smss, self._config.initial_window, growth, syn_lost=syn_lost)
         self.scoreboard = None
 
+    def narrow(self, agreement: Agreement) -> None:
+        """The path takes smaller segments only: what is outstanding goes again in such ones, from a slow start (RFC 1191 6.4)."""
+        self._limit = self._config.segment_limit or agreement.payload
+        self.smss = self.congestion.smss = min(agreement.payload, self._limit)
+        self.scoreboard = None
+        if self.outstanding:
+            self._start_over()
+
     def _board(self) -> Scoreboard:
         if self.scoreboard is None:
             self.scoreboard = Scoreboard(self.una, self.smss)
@@ -482,8 +490,12 @@ class Sender:
     def _retransmission_timeout(self) -> None:
         self._counters["timeouts"] += 1
         self.rtt.back_off()
-        self.congestion.timed_out(self.outstanding)
         self.attempts += 1
+        self._start_over()
+
+    def _start_over(self) -> None:
+        """Everything outstanding is lost."""
+        self.congestion.timed_out(self.outstanding)
         self._timed = None
         self._duplicates = 0
         self._retransmit_first = False

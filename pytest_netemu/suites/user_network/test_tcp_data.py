@@ -8,6 +8,8 @@ from itertools import pairwise
 import pytest
 
 from netemu.net.sockets import Listener, Stream
+from netemu.wire.icmpv4 import Icmpv4, UnreachableCode
+from netemu.wire.ipv4 import IPv4, Protocol
 from netemu.wire.tcp import ACK, EMPTY_OPTIONS, FIN, RST, Tcp, TcpOptions
 from pytest_netemu.suites import judges
 from pytest_netemu.tester import Tester
@@ -19,6 +21,7 @@ _SECOND = 1_000_000_000
 _DATA = bytes(range(256)) * 128  # 32 KiB, none of it like its neighbour
 _MODULUS = 1 << 32
 _WINDOW = 65_535
+_NARROW = 800  # octets: the MTU of a network behind the guest
 _OPTIONS = TcpOptions(mss=1460)
 
 
@@ -34,6 +37,19 @@ def _pair(tester: Tester, listener: Listener, options: TcpOptions = _OPTIONS, *,
     peer = TcpPeer(tester, listener.port)
     peer.window = window
     return peer.connect(options), listener.accept()
+
+
+@judges("rfc1191/3/01")
+def test_a_guest_behind_which_less_fits_gets_smaller_segments(netemu_tester: Tester, listener: Listener) -> None:
+    peer, stream = _pair(netemu_tester, listener)
+    stream.send(_DATA[:1400])
+    packet = peer.expect(lambda segment: bool(segment.payload))
+    if not packet[IPv4].dont_fragment:
+        return  # a router cuts it and says nothing
+    told = Icmpv4.unreachable(UnreachableCode.FRAGMENTATION_NEEDED, packet[IPv4].pack(), _NARROW)
+    netemu_tester.send_ip(netemu_tester.ip(peer.remote, Protocol.ICMP, told.pack()))
+    again = peer.expect(lambda segment: segment.sequence == packet[Tcp].sequence, within=10)
+    assert len(again[IPv4].pack()) <= _NARROW or not again[IPv4].dont_fragment
 
 
 def _data(peer: TcpPeer, *, within: float = 1.0) -> Tcp:

@@ -346,6 +346,26 @@ class TestSegments:
         assert sizes[0] == 14_600  # the initial window in one piece
         assert script.connection.send_mss == 1460
 
+    def test_a_narrow_path_gets_what_is_outstanding_again_in_smaller_segments(self):
+        script, sent = sender(segments=30)
+        assert numbers(sent) == list(range(10))
+        script.connection.path_mss_lowered(400, FIRST, script.now)
+        again = script.sent()
+        assert [(segment.sequence, len(segment.payload)) for segment in again] == [(FIRST, 400)]
+        assert (script.connection.send_mss, script.connection.counters["path_mss_lowered"]) == (400, 1)
+        following = script.give(ACK, 5001, FIRST + 400)
+        assert [(segment.sequence, len(segment.payload)) for segment in following] == [(FIRST + 400, 400), (FIRST + 800, 400)]
+        assert script.connection.counters["timeouts"] == 0
+
+    def test_a_path_is_not_believed_to_be_narrow_without_need(self):
+        script, _ = sender(segments=30)
+        for mss, sequence in ((400, FIRST - 1), (400, FIRST + 10_000), (1000, FIRST), (5000, FIRST)):
+            script.connection.path_mss_lowered(mss, sequence, script.now)
+        assert script.connection.send_mss == 1000
+        assert script.sent() == []
+        script.connection.path_mss_lowered(1, FIRST, script.now)
+        assert script.connection.send_mss == 48
+
     def test_push_marks_the_end_of_what_there_is(self):
         script = Script(PLAIN).established(options=MSS)
         assert [segment.flags & PSH for segment in script.write(bytes(2500))] == [0, 0, PSH]
