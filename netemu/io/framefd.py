@@ -78,6 +78,7 @@ class FrameDescriptor:
         self._no_header = VnetHeader().pack(header_length) if header_length else b""
         self._offloads = offloads
         self._joiner = Joiner()
+        self._last: tuple[VnetHeader | None, bytes] = (None, b"")  # the header that was written last, and its octets
         self._paused = False
         self._blocked = False
         self._closed = False
@@ -145,7 +146,13 @@ class FrameDescriptor:
     def _write(self, frame: FrameView, header: VnetHeader | None) -> bool:
         if self._blocked:
             return False
-        front = _pack(header, self._header_length) if header is not None and self._header_length else self._no_header
+        if header is None or not self._header_length:
+            front = self._no_header
+        elif header is self._last[0]:
+            front = self._last[1]
+        else:
+            front = _pack(header, self._header_length)
+            self._last = header, front
         self._watcher.expect()
         try:
             os.writev(self._fd, (front, frame))

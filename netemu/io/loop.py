@@ -184,8 +184,8 @@ class RealLoop:
                 callback(events)
             except Exception as error:  # noqa: BLE001 - whatever a callback raises belongs to who waits for the loop
                 self._failure = self._failure or error
-        if self._timers.next_deadline() is not None:
-            now = self.now()
+        deadline = self._timers.next_deadline()
+        if deadline is not None and deadline <= (now := self.now()):
             while (timer := self._timers.pop_due(now)) is not None:
                 self._run(timer.fire)
         for _ in range(_ROUNDS):

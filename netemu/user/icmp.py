@@ -1,6 +1,7 @@
 """ICMP of a user-mode network: echo.
 
-The network's own addresses answer echo requests themselves. Beyond, a request leaves through one of the host's ping sockets,
+The network's own addresses answer echo requests themselves; those over IPv4 from a guest that was answered before, without a value
+for each layer. Beyond, a request leaves through one of the host's ping sockets,
 one for each guest and identifier, and what comes back gets the guest's identifier again and the address that was pinged as its
 source. An error that comes back instead (unreachable, time exceeded) becomes an error about the guest's own datagram, from the
 router that sent it; so traceroute by ICMP works, as far as the host's sockets tell.
@@ -14,6 +15,7 @@ A session lives for 60 s after its last request (RFC 5508 REQ-1), with the last 
 from __future__ import annotations
 
 import errno
+import struct
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -21,20 +23,31 @@ from typing import Final
 from netemu.errors import HostError
 from netemu.io.host import PingSocket
 from netemu.net.clock import SECOND
+from netemu.net.port import FrameView
 from netemu.user.flow import Flow
 from netemu.user.idle import IdleTable
+from netemu.user.lan import Lan
+from netemu.user.plain import Layout
 from netemu.user.realm import Realm
 from netemu.user.side import Packet, Quotation
 from netemu.user.snapshot import EchoSnapshot
 from netemu.wire.address import Endpoint, IPAddress
-from netemu.wire.icmpv4 import Icmpv4
+from netemu.wire.checksum import internet_checksum
+from netemu.wire.ether import MINIMUM_LENGTH, EtherType
+from netemu.wire.icmpv4 import IcmpType, Icmpv4
 from netemu.wire.icmpv6 import Icmpv6
+from netemu.wire.ipv4 import Protocol
+from netemu.wire.vnet_hdr import VnetHeader
 
 __all__ = ["EchoService"]
 
 SESSION_TIMEOUT: Final = 60 * SECOND  # RFC 5508 REQ-1
 _SESSIONS: Final = 64
 _PENDING: Final = 64
+_REQUEST: Final = b"\x08\0"  # type, code
+_REPLY: Final = struct.Struct("!6s6sHBBHHHBBH4s4sBBH")
+_ETHERNET: Final = 14
+_TTL: Final = 64
 _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM})
 
 
@@ -54,20 +67,57 @@ class _Session:
 class EchoService:
     """Answers and forwards echo requests."""
 
-    def __init__(self, realm: Realm) -> None:
+    def __init__(self, realm: Realm, lan: Lan) -> None:
         self._realm = realm
+        self._lan = lan
+        self._answered: set[bytes] = set()  # the addresses of who asked whom over IPv4, as they stand in a frame
         self._sessions: IdleTable[tuple[IPAddress, int], _Session] = IdleTable(_SESSIONS, SESSION_TIMEOUT)
 
     def receive(self, packet: Packet, message: Icmpv4 | Icmpv6, now: int) -> None:
         """A guest's echo request."""
         side = self._realm.side(packet.destination)
         if side.is_own(packet.destination):
+            if len(self._answered) >= _SESSIONS:
+                self._answered.clear()
+            self._answered.add(packet.source.packed + packet.destination.packed)
             side.echo_reply(packet.destination, packet.source, message.identifier, message.sequence, message.payload, now)
         elif self._realm.options.restrict:
             self._realm.counters["restricted"] += 1
             self._realm.unreachable(Quotation.of(packet), errno.EACCES, now)
         else:
             self._forward(packet, message, now)
+
+    def receive_fast(self, frame: FrameView, layout: Layout, end: int, header: VnetHeader | None, now: int) -> bool | None:
+        """A `plain` frame with ICMP; None if it is to go the long way, as all do but requests like one answered before."""
+        at = layout.transport
+        addresses = bytes(frame[layout.addresses : at])
+        if addresses not in self._answered or header is not None or frame[at : at + 2] != _REQUEST:
+            return None
+        mac, length = self._lan.reachable(addresses[:4], now), end - _ETHERNET
+        if mac is None or length > self._realm.options.mtu or internet_checksum(frame[at:end]):
+            return None
+        number, rest = self._lan.next_identification(), bytes(frame[at + 4 : end])
+        sum_ = (0x4500 + length + number + (_TTL << 8 | Protocol.ICMP) + int.from_bytes(addresses, "big")) % 0xFFFF
+        reply = _REPLY.pack(
+            mac,
+            self._lan.mac,
+            EtherType.IPV4,
+            0x45,
+            0,
+            length,
+            number,
+            0,
+            _TTL,
+            Protocol.ICMP,
+            0xFFFF - sum_ if sum_ else 0,
+            addresses[4:],
+            addresses[:4],
+            IcmpType.ECHO_REPLY,
+            0,
+            internet_checksum(rest),
+        )
+        self._lan.put_octets((reply + rest).ljust(MINIMUM_LENGTH, b"\0"))
+        return True
 
     def flows(self) -> list[Flow]:
         return [

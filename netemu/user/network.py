@@ -112,7 +112,7 @@ class UserNetwork:
         self._reassembler = Reassembler()
         self._reassembler.counters = self.counters
         self._dhcp = DhcpServer(options, self.counters)
-        self._echo = EchoService(self._realm)
+        self._echo = EchoService(self._realm, self._lan)
         self._writer = SegmentWriter(self._lan, lan6)
         self._trains = TrainWriter(self._realm, self._lan, lan6)
         self._udp = UdpNat(self._realm, self._trains)
@@ -161,6 +161,7 @@ class UserNetwork:
         }
         self._short_ways: dict[int, Callable[[FrameView, Layout, int, VnetHeader | None, int], bool | None]] = {
             IpProtocol.TCP: self._tcp.receive_fast,
+            IpProtocol.ICMP: self._echo.receive_fast,
             IpProtocol.UDP: self._udp_short_way,
         }
         try:

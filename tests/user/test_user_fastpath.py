@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 from unittest.mock import patch
 
@@ -10,13 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from user_driver import GATEWAY_MAC, GUEST_MAC, SERVER, Lab, see
+from user_driver6 import SERVER as SERVER6
+from user_driver6 import Lab6
+from user_driver6 import see as see6
 
 from netemu.net.offload import EVERYTHING, lower
 from netemu.stack.tcp import TcpConnection
 from netemu.user.fastpath import segment_of
 from netemu.user.plain import Layout
 from netemu.user.plain import plain as layout_of
+from netemu.wire.checksum import internet_checksum
 from netemu.wire.ether import Ethernet, EtherType, pad
+from netemu.wire.icmpv4 import Icmpv4
 from netemu.wire.ipv4 import IPv4, Protocol
 from netemu.wire.tcp import ACK, FIN, PSH, RST, SYN, URG, Tcp, TcpOptions
 from netemu.wire.vnet_hdr import DATA_VALID, GSO_TCPV4, NEEDS_CSUM, VnetHeader
@@ -28,8 +35,10 @@ PORT = 4000
 class Both:
     """A guest's connection to a server that echoes, and all frames that the network sent."""
 
-    def __init__(self, *, short: bool, stamped: bool = True, offloads: int = 0, iss: int = ISS) -> None:
-        self.lab = Lab()
+    def __init__(self, *, short: bool, stamped: bool = True, offloads: int = 0, iss: int = ISS, family: int = 4) -> None:
+        self.lab: Lab | Lab6 = Lab() if family == 4 else Lab6()
+        self.server_address: Any = SERVER if family == 4 else SERVER6
+        self.see: Callable[[bytes], Any] = see if family == 4 else see6
         self.frames: list[bytes] = []
         self.headers: list[VnetHeader | None] = []
         if offloads:
@@ -44,10 +53,10 @@ class Both:
         if not short:
             network._short_ways = {}
             network._writer.write = lambda *_: None  # type: ignore[method-assign] # everything goes the long way
-        self.listener = self.lab.host.tcp_listen("198.51.100.7", 80)
+        self.listener = self.lab.host.tcp_listen(self.server_address, 80)
         self.say(Tcp(PORT, 80, iss, 0, SYN, 65_535, options=TcpOptions(mss=1460, window_scale=2, timestamps=self._stamps())))
         self.lab.run()
-        answer = next(seen.tcp for seen in map(see, self.frames) if seen.tcp is not None)
+        answer = next(seen.tcp for seen in map(self.see, self.frames) if seen.tcp is not None)
         self.nxt = (iss + 1) & 0xFFFFFFFF
         self.acknowledged = (answer.sequence + 1) & 0xFFFFFFFF
         self.first = self.acknowledged
@@ -56,8 +65,8 @@ class Both:
         self.server = self.listener.accept()
 
     def _keep(self, frame: bytes, header: VnetHeader | None) -> bool:
-        seen = see(frame) if header is None else None
-        if seen is not None and seen.arp is not None:
+        seen = self.see(frame) if header is None else None
+        if seen is not None and seen.tcp is None:  # ARP, neighbour discovery
             return self.lab._receive(frame, header)
         self.frames.append(frame)
         self.headers.append(header)
@@ -67,7 +76,7 @@ class Both:
         return (77, self.peer_stamp) if self.stamped else None
 
     def say(self, segment: Tcp) -> None:
-        self.lab.tcp(SERVER, segment)
+        self.lab.tcp(self.server_address, segment)
 
     def segment(self, payload: bytes, flags: int = ACK) -> None:
         options = TcpOptions(timestamps=self._stamps())
@@ -75,6 +84,7 @@ class Both:
         self.nxt = (self.nxt + len(payload) + bool(flags & FIN)) & 0xFFFFFFFF
 
 
+families = st.sampled_from([4, 6])
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("up"), st.binary(min_size=1, max_size=1448), st.sampled_from([ACK, ACK | PSH])),
@@ -129,16 +139,17 @@ def play(both: Both, script: list[tuple[str, Any, Any]], *, finish: bool) -> tup
 
 
 @settings(max_examples=150, deadline=None)
-@given(steps, st.booleans(), st.booleans(), st.sampled_from([ISS, 0xFFFFFF00]))
-def test_both_ways_say_the_same(script: list[tuple[str, Any, Any]], stamped: bool, finish: bool, iss: int) -> None:
-    short = play(Both(short=True, stamped=stamped, iss=iss), script, finish=finish)
+@given(steps, st.booleans(), st.booleans(), st.sampled_from([ISS, 0xFFFFFF00]), families)
+def test_both_ways_say_the_same(script: list[tuple[str, Any, Any]], stamped: bool, finish: bool, iss: int, family: int) -> None:
+    short = play(Both(short=True, stamped=stamped, iss=iss, family=family), script, finish=finish)
     with patch.object(TcpConnection, "next_plain", return_value=None):
-        long = play(Both(short=False, stamped=stamped, iss=iss), script, finish=finish)
+        long = play(Both(short=False, stamped=stamped, iss=iss, family=family), script, finish=finish)
     assert short == long
 
 
-def test_what_was_to_be_expected_is_predicted() -> None:
-    both, taken = Both(short=True), []
+@pytest.mark.parametrize("family", [4, 6])
+def test_what_was_to_be_expected_is_predicted(family: int) -> None:
+    both, taken = Both(short=True, family=family), []
     predicted = TcpConnection.receive_predicted
 
     def look_on(*given: Any) -> bool:
@@ -159,9 +170,9 @@ def test_what_was_to_be_expected_is_predicted() -> None:
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.binary(min_size=1, max_size=14_000), st.booleans())
-def test_long_segments_are_cut_into_what_would_have_been_sent(octets: bytes, stamped: bool) -> None:
-    both = Both(short=True, stamped=stamped, offloads=EVERYTHING)
+@given(st.binary(min_size=1, max_size=14_000), st.booleans(), families)
+def test_long_segments_are_cut_into_what_would_have_been_sent(octets: bytes, stamped: bool, family: int) -> None:
+    both = Both(short=True, stamped=stamped, offloads=EVERYTHING, family=family)
     both.frames.clear()
     both.headers.clear()
     both.server.send(octets)
@@ -171,7 +182,7 @@ def test_long_segments_are_cut_into_what_would_have_been_sent(octets: bytes, sta
         assert header is not None
         for piece in lower(frame, header):
             assert len(piece) <= 1514
-            segment = see(piece).tcp
+            segment = both.see(piece).tcp
             assert segment is not None
             assert segment.sequence == (both.first + len(stream)) & 0xFFFFFFFF
             stream += segment.payload
@@ -183,6 +194,7 @@ def test_long_segments_are_cut_into_what_would_have_been_sent(octets: bytes, sta
 @given(st.binary(min_size=1, max_size=60_000), st.integers(536, 1448))
 def test_a_long_segment_is_taken_whole(octets: bytes, size: int) -> None:
     both = Both(short=True)
+    assert isinstance(both.lab, Lab)
     options = TcpOptions(timestamps=(78, 0))
     segment = Tcp(PORT, 80, both.nxt, both.acknowledged, ACK | PSH, 60_000, octets, options=options)
     packet = both.lab.packet(SERVER, Protocol.TCP, segment.pack_partial(both.lab.address, SERVER))
@@ -304,3 +316,49 @@ def test_datagrams_of_a_known_mapping_go_the_short_way() -> None:
         lab.udp(SERVER, 7, b"data")
         lab.run(0.001)
     assert taken == [False, True, True]
+
+
+# Pings
+
+
+def pings(script: list[tuple[str, int, int, bool]], *, short: bool) -> tuple[list[bytes], dict[str, int]]:
+    """Pings of the gateway, a name server, and a neighbour; some with another code, some with a wrong checksum."""
+    lab = Lab()
+    if not short:
+        lab.network._short_ways = {}
+    frames = []
+    for destination, size, code, right in script:
+        message = replace(Icmpv4.echo_request(7, size, bytes(range(256)) * 8), code=code)
+        octets = message.pack()[: 8 + size]
+        octets = octets[:2] + internet_checksum(octets[:2] + b"\0\0" + octets[4:]).to_bytes(2, "big") + octets[4:]
+        packet = lab.packet(IPv4Address(destination), Protocol.ICMP, octets if right else octets[:-1] + b"\x55")
+        lab.port.send(pad(Ethernet(GATEWAY_MAC, GUEST_MAC, EtherType.IPV4, packet.pack()).pack()))
+        frames += [seen.frame for seen in lab.take(0.01)]
+    return [frame.pack() for frame in frames], dict(lab.counters)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["10.0.2.2", "10.0.2.2", "10.0.2.3", "10.0.2.9"]),
+            st.integers(0, 1472),
+            st.sampled_from([0, 0, 1]),
+            st.sampled_from([True, True, False]),
+        ),
+        max_size=8,
+    )
+)
+def test_both_ways_answer_the_same_pings(script: list[tuple[str, int, int, bool]]) -> None:
+    assert pings(script, short=True) == pings(script, short=False)
+
+
+def test_the_second_ping_goes_the_short_way() -> None:
+    lab, taken = Lab(), []
+    receive = lab.network._echo.receive_fast
+    lab.network._short_ways[Protocol.ICMP] = lambda *given: taken.append(receive(*given)) or taken[-1]
+    for _ in range(3):
+        packet = lab.packet(IPv4Address("10.0.2.2"), Protocol.ICMP, Icmpv4.echo_request(7, 1, b"ping").pack())
+        lab.port.send(pad(Ethernet(GATEWAY_MAC, GUEST_MAC, EtherType.IPV4, packet.pack()).pack()))
+        lab.run(0.001)
+    assert taken == [None, True, True]

@@ -332,7 +332,7 @@ class TcpConnection:
         """
         tcb = self._tcb
         sender, receiver = tcb.sender, tcb.receiver
-        if tcb.outbox or tcb.syn_due or receiver.held or sender.urgent > sender.una or tcb.state not in _AFTER_FIN_SENT:
+        if tcb.outbox or tcb.syn_due or receiver.holds or sender.urgent > sender.una or tcb.state not in _AFTER_FIN_SENT:
             return None
         chunk = sender.next_chunk(now, 0)
         sender.set_timers(now)

@@ -85,6 +85,11 @@ class Receiver:
         """Octets that the sink has taken."""
         return max(self.nxt - self.irs - 1 - (self.fin is not None and self.nxt > self.fin), 0)
 
+    @property
+    def holds(self) -> bool:
+        """Is anything kept out of order, or for a sink that was full?"""
+        return self._reassembly is not _NOTHING
+
     def synchronize(self, sequence: int) -> None:
         """The peer's SYN arrived, with this 32-bit number; what it may send is the window that our SYN announces."""
         self.irs = sequence
@@ -147,7 +152,7 @@ class Receiver:
             self._counters["out_of_order"] += 1
             self._keep(start, view)
             return True
-        if self._reassembly:
+        if self._reassembly is not _NOTHING:
             self._keep(start, view)
             self.deliver()
             self.ack_now = True
@@ -230,7 +235,7 @@ class Receiver:
 
     def sink_ready(self) -> None:
         """The sink has room again: deliver what waited, and owe a window update when it has doubled."""
-        if self.deliver():
+        if self._reassembly is not _NOTHING and self.deliver():
             self.ack_now = True
         room = self._sink.room()
         self._buffer = max(self._buffer, room)

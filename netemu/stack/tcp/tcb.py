@@ -133,7 +133,7 @@ class Tcb:
         """The options of a segment after the handshake, and how many octets the SACK blocks take of them."""
         timestamps = self.agreement.timestamps
         blocks: tuple[tuple[int, int], ...] = ()
-        if self.agreement.sack and self.receiver.held:
+        if self.agreement.sack and self.receiver.holds:
             found = self.receiver.sack_blocks(sack_blocks_that_fit(timestamps=timestamps))
             blocks = tuple((wrap(left), wrap(right)) for left, right in found)
         if not timestamps and not blocks:
