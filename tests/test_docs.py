@@ -55,6 +55,12 @@ def test_the_readmes_test(pytester: pytest.Pytester):
     pytester.runpytest().assert_outcomes(passed=1)
 
 
+def test_the_user_networks_test(pytester: pytest.Pytester):
+    (test,) = blocks("docs/user-network.md", "python")
+    pytester.makepyfile(test)
+    pytester.runpytest().assert_outcomes(passed=1)
+
+
 def test_a_user_mode_network_of_ones_own(pytester: pytest.Pytester):
     (conftest,) = blocks("docs/backends.md", "python")
     project(pytester, "mynet", MYNET, conftest)

@@ -194,7 +194,7 @@ class PasstBackend:
         """The forward that `rule` asks for. There is no port 0, so a free one is chosen; nobody else is inside to take it."""
         asked = parse_forward(rule, self._places)
         if asked.path is not None or asked.count > 1:
-            raise LocalError(f"hostfwd={rule}: passt is given no UNIX sockets and no ranges here; give a TCP or UDP port")
+            raise LocalError(f"hostfwd={rule}: passt forwards no UNIX sockets, and no ranges here; give a TCP or UDP port")
         if asked.guest.address not in (self.dhcpstart, self.net6[_GUEST6]):
             raise LocalError(f"hostfwd={rule}: passt forwards to its one guest, {self.dhcpstart}, so leave the guest's address out")
         if asked.host.port:

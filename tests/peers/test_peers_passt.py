@@ -112,6 +112,7 @@ def test_forwards_are_settled_when_it_starts(network, peer):
         ({"restrict": True, "lease_time": 60}, "nothing for restrict, lease-time: leave that out"),
         ({"hostfwd": ("tcp:127.0.0.1:0-10.0.2.16:80",)}, "its one guest, 10.0.2.15"),
         ({"hostfwd": ("unix:/nowhere/socket-:80",)}, "forwards no UNIX sockets"),
+        ({"hostfwd": ("tcp:127.0.0.1:8000-8001-:80",)}, "no ranges here"),
     ],
 )
 def test_what_it_cannot_is_refused_with_a_sentence(network, peer, options, message):
