@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from itertools import islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from crowd import DNS, GATEWAY, GATEWAY6, GATEWAY_MAC, GUEST, GUEST6, LINK6, MAC, ROUTER6, SERVER, SERVER6, SILENT, Crowd
@@ -29,6 +31,8 @@ from hostile_frames import (
     tcp,
     udp,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from netemu.wire.address import BROADCAST_MAC
 from netemu.wire.ether import EtherType
@@ -486,3 +490,29 @@ def test_a_class_of_bad_input(row: Hostile, tmp_path: Path) -> None:
         assert crowd.heard == row.answered
         assert leaks == []
         crowd.serves()
+
+
+STEPS = st.tuples(
+    st.sampled_from(CLASSES),
+    st.integers(0, 40),
+    st.integers(0, 80),
+    st.sampled_from([0, 1, 0x80, 0xFF]),
+    st.sampled_from([0, 0.4, 70]),
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(steps=st.lists(STEPS, max_size=8))
+def test_classes_of_bad_input_in_any_order(steps: list[tuple[Hostile, int, int, int, float]]) -> None:
+    """Some frames of each, perhaps with an octet changed, and pauses in which what they left behind times out."""
+    with TemporaryDirectory() as directory, Crowd(Path(directory)) as crowd:
+        for row, first, at, mask, pause in steps:
+            for frame in islice(row.frames(), first, first + 20):
+                changed = bytearray(frame)
+                if at < len(changed):
+                    changed[at] ^= mask
+                crowd.say([bytes(changed)])
+            crowd.network.run_for(pause)
+        crowd.serves()
+        crowd.network.run_for(8 * 3600)
+        assert [flow for flow in crowd.user.flows() if flow.state != "ESTABLISHED"] == []
