@@ -26,6 +26,7 @@ from netemu.wire.vnet_hdr import GSO_NONE, VnetHeader
 __all__ = ["FrameDescriptor", "nobody"]
 
 _BURST = 64  # frames read before other callbacks have their turn
+_TRAIN = 16  # frames that a train counts for
 _HEADERS = 1024  # those of a flow repeat, so they are parsed and packed once
 
 
@@ -79,6 +80,7 @@ class FrameDescriptor:
         self._offloads = offloads
         self._joiner = Joiner()
         self._last: tuple[VnetHeader | None, bytes] = (None, b"")  # the header that was written last, and its octets
+        self._error: int | None = None
         self._paused = False
         self._blocked = False
         self._closed = False
@@ -105,34 +107,41 @@ class FrameDescriptor:
         self._watch()
 
     def _read(self) -> None:
-        joiner, port, gone = self._joiner, self._port, None
-        for _ in range(_BURST):
-            if port.busy:
-                self._paused = True
-                break
-            try:
-                length = os.readv(self._fd, joiner.places)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                gone = error.errno or errno.EIO
-                break
-            if not length:
-                gone = 0
-                break
-            if joiner.open:
-                if joiner.joins(length):
-                    continue
+        joiner, port, left = self._joiner, self._port, _BURST
+        length: int | None = None  # of the message at the front of the memory; None: nothing was read, 0: nothing waits
+        while length != 0:
+            if length is None:
+                if left <= 0 or self._closed:
+                    return
+                if port.busy:
+                    self._paused = True
+                    return
+                length = self._next((joiner.memory,))
+                left -= 1
+            elif joiner.opens(length, port.peer_offloads & self._offloads):
+                length = joiner.grow(self._next)
+                left -= _TRAIN
                 port.send_view(*joiner.train())
-                joiner.move(length)
-            if not joiner.opens(length, port.peer_offloads & self._offloads):
+                if length:
+                    joiner.move(length)
+            else:
                 self._deliver(length)
-            if self._closed:
-                return
-        if joiner.open:
-            port.send_view(*joiner.train())
-        if gone is not None and not self._closed:
-            self._end(gone)
+                length = None
+        if self._error is not None and not self._closed:
+            self._end(self._error)
+
+    def _next(self, places: tuple[memoryview, ...]) -> int:
+        """Read a message; 0: none waits, or (then there is an `_error`) none will ever come."""
+        try:
+            length = os.readv(self._fd, places)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            self._error = error.errno or errno.EIO
+            return 0
+        if not length:
+            self._error = 0
+        return length
 
     def _deliver(self, length: int) -> None:
         header, front = None, self._header_length

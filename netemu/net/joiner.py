@@ -16,6 +16,7 @@ shorter last one, whose headers differ.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -67,31 +68,20 @@ def _request(transport: int, head: int, size: int) -> VnetHeader:
 class Joiner:
     """The memory that messages, each a virtio-net header of 12 octets and a frame, are read to, and the train that grows there.
 
-    Read a message to `places`. With a train open, ask `joins`: if the message belongs to it go on, else take `train` and
-    `move` the message to the front. A message at the front is `memory`; ask `opens` whether it may begin a train.
+    Read a message to `memory` and ask `opens` whether it may begin a train. If so, `grow` reads what belongs to it; then take
+    `train`, and if another message came meanwhile, `move` that to the front of `memory`.
     """
 
     def __init__(self) -> None:
         self.memory = memoryview(bytearray(_LONGEST_HEAD + TRAIN_LIMIT + _VNET + MAX_FRAME))
-        self._next = memoryview(bytearray(_LONGEST_HEAD))
+        self.count = 0  # datagrams in the train
+        self._fronts = {family: memoryview(bytearray(family.head)) for family in (_V4, _V6)}
+        self._front = self._fronts[_V4]  # the headers of the message that was read last
         self._family = _V4
-        self._count = 0
         self._limit = 0
         self._size = 0
         self._end = 0
-        self._last = 0
-        self._step = 0
         self._steps: tuple[int, ...] = ()
-
-    @property
-    def open(self) -> bool:
-        """There is a train."""
-        return self._count > 0
-
-    @property
-    def places(self) -> tuple[memoryview, ...]:
-        """Where the next message is to be read to, one place after the other."""
-        return (self._next[: self._family.head], self.memory[self._end :]) if self._count else (self.memory,)
 
     def opens(self, length: int, offloads: int) -> bool:
         """May the message of `length` octets begin a train for a receiver that takes `offloads`? Then it does."""
@@ -114,31 +104,34 @@ class Joiner:
         size = length - head
         if protocol != _UDP or not total == octets == size + _UDP_HEADER or size < 1:
             return False
-        self._family, self._count, self._size, self._end = family, 1, size, length
+        self._family, self._front, self._steps = family, self._fronts[family], steps
+        self.count, self._size, self._end = 1, size, length
         self._limit = min(limit, TRAIN_LIMIT // size)
-        self._last = int.from_bytes(memory[:head], "big")
-        self._step, self._steps = steps[0], steps
         return True
 
-    def joins(self, length: int) -> bool:
-        """Does the message of `length` octets that was read belong to the train? Then it is part of it."""
-        head = int.from_bytes(self._next[: self._family.head], "big")
-        step = head - self._last
-        if step != self._step:
-            if self._count > 1 or step not in self._steps:
-                return False
-            self._step = step
-        if length != self._family.head + self._size or self._count >= self._limit:
-            return False
-        self._last = head
-        self._count += 1
-        self._end += self._size
-        return True
+    def grow(self, read: Callable[[tuple[memoryview, memoryview]], int]) -> int | None:
+        """Read what belongs to the train. The length of the message that does not; None: the train is full.
+
+        `read` reads a message to two places, one behind the other, and gives its length, or 0 where none waits.
+        """
+        memory, front, size, steps, end = self.memory, self._front, self._size, self._steps, self._end
+        whole, last = end, int.from_bytes(memory[: len(front)], "big")
+        for _ in range(self._limit - 1):
+            length = read((front, memory[end:]))
+            head = int.from_bytes(front, "big")
+            if length != whole or head - last not in steps:
+                break
+            steps, last = (head - last,), head
+            end += size
+        else:
+            length = None
+        self.count += (end - self._end) // size
+        self._end = end
+        return length
 
     def train(self) -> tuple[memoryview, VnetHeader]:
-        """The frame that the train makes, good until something is read; there is no train any more."""
-        family, memory, more = self._family, self.memory, (self._count - 1) * self._size
-        self._count = 0
+        """The frame that the train makes, good until something is read."""
+        family, memory, more = self._family, self.memory, (self.count - 1) * self._size
         transport, head = family.transport - _VNET, family.head - _VNET
         if not more:
             return memory[_VNET : self._end], _request(transport, head, 0)
@@ -154,7 +147,7 @@ class Joiner:
         return memory[_VNET : self._end], _request(transport, head, self._size)
 
     def move(self, length: int) -> None:
-        """The message that was read last, and did not join, goes to the front."""
-        head = self._family.head
-        self.memory[head:length] = bytes(self.memory[self._end : self._end + length - head])
-        self.memory[:head] = self._next[:head]
+        """The message of `length` octets that did not belong to the train goes to the front of `memory`."""
+        head = len(self._front)
+        self.memory[head:length] = bytes(self.memory[self._end : self._end + max(length - head, 0)])
+        self.memory[:head] = self._front

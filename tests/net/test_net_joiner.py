@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -49,29 +50,30 @@ def message6(payload: bytes, port: int = 9, hop_limit: int = 64) -> Message:
 
 def read(messages: list[Message], offloads: int = EVERYTHING) -> list[Message]:
     """What a reader makes of messages that all wait."""
-    joiner, out = Joiner(), []
+    joiner, out, waiting = Joiner(), [], deque(header.pack() + frame for header, frame in messages)
 
-    def take_train() -> None:
-        frame, header = joiner.train()
-        out.append((header, bytes(frame)))
-
-    for header, frame in messages:
-        left = memoryview(header.pack() + frame)
-        length = len(left)
-        for place in joiner.places:
-            count = min(len(place), len(left))
-            place[:count], left = left[:count], left[count:]
+    def following(places: tuple[memoryview, ...]) -> int:
+        if not waiting:
+            return 0
+        message = left = waiting.popleft()
+        for place in places:
+            place[: len(left)], left = left[: len(place)], left[len(place) :]
         assert not left
-        if joiner.open:
-            if joiner.joins(length):
-                continue
-            take_train()
-            joiner.move(length)
-        if not joiner.opens(length, offloads):
-            memory = joiner.memory
-            out.append((VnetHeader.parse(memory[:12]), bytes(memory[12:length])))
-    if joiner.open:
-        take_train()
+        return len(message)
+
+    length: int | None = None
+    while length != 0:
+        if length is None:
+            length = following((joiner.memory,))
+        elif joiner.opens(length, offloads):
+            length = joiner.grow(following)
+            frame, header = joiner.train()
+            out.append((header, bytes(frame)))
+            if length:
+                joiner.move(length)
+        else:
+            out.append((VnetHeader.parse(joiner.memory[:12]), bytes(joiner.memory[12:length])))
+            length = None
     return out
 
 
@@ -181,4 +183,3 @@ def test_what_is_unusual_begins_no_train(message: Message) -> None:
     octets = message[0].pack() + message[1]
     joiner.memory[: len(octets)] = octets
     assert not joiner.opens(len(octets), EVERYTHING)
-    assert not joiner.open
