@@ -277,47 +277,6 @@ def test_the_datagram_that_a_plain_frame_holds_has_its_length() -> None:
     assert found(frame)[1] == 14 + IPv4.parse(frame[14:]).header_length + 21
 
 
-# Datagrams
-
-
-def datagrams(script: list[tuple[int, int, int]], *, short: bool) -> tuple[list[object], list[bytes], dict[str, int]]:
-    """Datagrams to servers that echo, one that nobody answers, and what came of it."""
-    lab = Lab()
-    if not short:
-        lab.network._short_ways = {}
-        lab.network._trains._write = lambda *_: False  # type: ignore[method-assign] # everything goes the long way
-    servers = {port: lab.host.udp("198.51.100.7", port) for port in (7, 9)}
-    heard = []
-    for port, size, ttl in script:
-        lab.udp(SERVER, port, bytes(size), ttl=ttl)
-        lab.run(0.001)
-        if port in servers:
-            server = servers[port].socket
-            data, source = servers[port].recv()
-            heard.append(data)
-            server.send_to(data[::-1], source)
-            lab.run(0.001)
-    return [seen.frame for seen in lab.take(0.01)], heard, dict(lab.counters)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from([7, 9, 11]), st.integers(0, 2500), st.integers(2, 64)), max_size=10))
-def test_both_ways_carry_the_same_datagrams(script: list[tuple[int, int, int]]) -> None:
-    fitting = [(port, min(size, 1472 if size % 2 else 2500), ttl) for port, size, ttl in script]
-    assert datagrams(fitting, short=True) == datagrams(fitting, short=False)
-
-
-def test_datagrams_of_a_known_mapping_go_the_short_way() -> None:
-    lab, taken = Lab(), []
-    receive = lab.network._udp.receive_fast
-    lab.network._udp.receive_fast = lambda *given: taken.append(receive(*given)) or taken[-1]  # type: ignore[method-assign] # looks on
-    lab.host.udp("198.51.100.7", 7)
-    for _ in range(3):
-        lab.udp(SERVER, 7, b"data")
-        lab.run(0.001)
-    assert taken == [False, True, True]
-
-
 # Pings
 
 
