@@ -63,13 +63,13 @@ class _Conversation:
         self._waiting: dict[int, bytes] = {}  # questions at the server, with their prefixes, by identification
         self._unsent: list[bytes] = []  # those of them that it was not sent yet
         self._left = 0  # octets of the server's message that are still to come
+        self._ended = False
         stream.on_change = self._changed
 
     def _changed(self) -> None:
         stream = self._stream
         if stream.error:
             self._close()
-            return
         self._relay()
         try:
             while self._may_read() and (octets := _message(stream)) is not None:
@@ -77,18 +77,24 @@ class _Conversation:
         except WireError:
             self._realm.counters["malformed-dns"] += 1
             self._abort()
-            return
         self._send()
         if stream.eof and not self._waiting and self._may_read():
             self._close()
 
     def _may_read(self) -> bool:
-        return not self._left and len(self._waiting) < _WAITING and self._stream.room() >= _LARGEST + _PREFIX
+        return self._has_room() and len(self._waiting) < _WAITING
+
+    def _has_room(self) -> bool:
+        """The guest can be told another message."""
+        return not (self._ended or self._left) and self._stream.room() >= _LARGEST + _PREFIX
 
     def _asked(self, octets: bytes) -> None:
         """A question, with its prefix."""
         self._stream.discard(len(octets))
         query = DnsMessage.parse(octets[_PREFIX:])
+        if query.response:
+            self._realm.counters["dns-not-a-question"] += 1
+            return
         answer = self._names.answer(query, _LARGEST)
         if answer is not None:
             self._tell(answer)
@@ -102,21 +108,16 @@ class _Conversation:
     # The host's name server
 
     def _send(self) -> None:
-        """Send on what was not sent yet, over a new connection if there is none."""
-        while self._unsent and self._upstream is None:
+        """Send on what was not sent yet, over a new connection if there is none; without any server it has failed."""
+        while self._unsent and self._servers and self._upstream is None and not self._ended:
             self._connect()
+        while self._unsent and not self._servers and self._has_room():
+            self._fail(self._unsent.pop(0))
         upstream = self._upstream
         while upstream is not None and self._unsent and upstream.connected and upstream.room() >= len(self._unsent[0]):
             upstream.offer(self._unsent.pop(0))
 
     def _connect(self) -> None:
-        if not self._servers:
-            for octets in self._waiting.values():
-                self._realm.counters["dns-failed"] += 1
-                self._tell(DnsMessage.parse(octets[_PREFIX:]).reply(ResponseCode.SERVER_FAILURE))
-            self._waiting.clear()
-            self._unsent.clear()
-            return
         server = self._servers[0]
         try:
             self._upstream = self._realm.host.open_stream(server, self._realm.local_for(server))
@@ -124,6 +125,12 @@ class _Conversation:
             self._servers.pop(0)
             return
         self._upstream.on_change = self._changed
+
+    def _fail(self, octets: bytes) -> None:
+        query = DnsMessage.parse(octets[_PREFIX:])
+        self._waiting.pop(query.identification, None)
+        self._realm.counters["dns-failed"] += 1
+        self._tell(query.reply(ResponseCode.SERVER_FAILURE))
 
     def _relay(self) -> None:
         """Give the guest what the server says; what waits is the next server's when it says no more."""
@@ -166,6 +173,7 @@ class _Conversation:
         self._end(self._stream.abort)
 
     def _end(self, end: Callable[[], None]) -> None:
+        self._ended = True
         self._stream.on_change = None
         end()
         if self._upstream is not None:

@@ -160,6 +160,26 @@ def test_a_restricted_guest_hears_the_tests_own_names_only() -> None:
         assert served.questions == []
 
 
+def test_an_answer_is_no_question(site: Site) -> None:
+    with site.guest.tcp_connect(DNS, 53) as stream:
+        stream.send(framed(question("db.test").reply(), question("db.test", identification=7)))
+        assert read(stream).identification == 7
+    assert site.user.counters["dns-not-a-question"] == 1
+
+
+def test_a_guest_that_reads_late_misses_nothing(site: Site) -> None:
+    """There is not room for all the answers at once."""
+    names = tuple(Question(f"{number:060}.example", RecordType.A) for number in range(50))
+    large = [DnsMessage(identification, names) for identification in range(100)]
+    with site.guest.tcp_connect(DNS, 53) as stream:
+        for message in large:
+            stream.send(framed(message))
+        site.network.run_for(1)
+        replies = [read(stream) for _ in large]
+    assert [reply.identification for reply in replies] == list(range(100))
+    assert {reply.response_code for reply in replies} == {ResponseCode.SERVER_FAILURE}
+
+
 @pytest.mark.parametrize("octets", [b"\x10\x01", b"\0\2ab", framed(question("a.test"))[:2] + bytes(24)[:5] + b"\xff" * 30])
 def test_what_is_no_question_ends_the_connection(site: Site, octets: bytes) -> None:
     with site.guest.tcp_connect(DNS, 53) as stream:
