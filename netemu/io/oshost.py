@@ -29,7 +29,7 @@ from netemu.io.peekstream import PeekStream, kernel_peeks
 from netemu.io.services import DnsServer, ServiceHost
 from netemu.io.stream import Closeable
 from netemu.io.streamstate import StreamSnapshot
-from netemu.io.tcprepair import may_repair, revive
+from netemu.io.tcprepair import count_unsent, may_repair, revive
 from netemu.io.watcher import FdWatcher
 from netemu.net.loop import Loop
 from netemu.net.sockets import Address, StreamSocket, endpoint
@@ -134,20 +134,27 @@ class OsHost(ServiceHost):
     def restore_stream(self, state: StreamSnapshot) -> OsStream:
         stream = self._stream(self._socket(state.remote.address.version, socket.SOCK_STREAM), state.remote)
         try:
-            stream.take_over(state, partial(self._unpark, state.local, state.remote))
+            stream.take_over(state, partial(self._end_parked, state.local, state.remote))
         except HostError:
             stream.abort()
-            self._unpark(state.local, state.remote, reset=True)
+            self._reset_parked(state.local, state.remote)
             raise
         return stream
 
-    def _unpark(self, local: Endpoint, remote: Endpoint, *, reset: bool = False) -> None:
-        """Close the socket that a connection was taken out of: in silence, for another has it, or by a reset."""
+    def _end_parked(self, local: Endpoint, remote: Endpoint) -> int | None:
+        """Close the socket that a connection was taken out of, in silence: what it has not sent, None if it is not here."""
+        parked = self._parked.pop((local, remote), None)
+        if parked is None:
+            return None
+        unsent = count_unsent(parked)
+        parked.close()
+        return unsent
+
+    def _reset_parked(self, local: Endpoint, remote: Endpoint) -> None:
         parked = self._parked.pop((local, remote), None)
         if parked is not None:
-            if reset:
-                revive(parked)
-                parked.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
+            revive(parked)
+            parked.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NONE)
             parked.close()
 
     def nameservers(self) -> list[Endpoint]:

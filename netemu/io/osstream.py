@@ -110,9 +110,9 @@ class OsStream(BufferedStream):
         self._shut(errno.EBADF)
         return state, self._socket
 
-    def take_over(self, state: StreamSnapshot, before_connect: Callable[[], None]) -> None:
+    def take_over(self, state: StreamSnapshot, end_old: Callable[[], int | None]) -> None:
         """Go on with a connection that was parked; see `netemu.io.tcprepair.thaw`."""
-        thaw(self._socket, state, self._restored(state), before_connect)
+        thaw(self._socket, state, self._restored(state), end_old)
         self._local = state.local
         self._finished = state.finished
         self.eof = state.eof

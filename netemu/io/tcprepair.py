@@ -5,9 +5,11 @@ clock too; it says nothing when it is closed, and `connect` makes a connection w
 the user namespace of the socket's network namespace.
 
 `freeze` first attaches a filter that drops every segment for the socket, so that nothing is acknowledged that is not in what is
-read next; the peer sends it again later. The frozen socket is kept until the new one takes its place (`thaw` closes it just
-before it connects), for a kernel without a socket would answer the peer by RST. It still repeats what it had sent, which does no
-harm: the octets and their numbers are the same.
+read next; the peer sends it again later. The frozen socket is kept until the new one takes its place (`thaw` has it closed just
+before it connects), for a kernel without a socket would answer the peer by RST. Its timers still run. What it repeats does no harm:
+the octets and their numbers are the same. What it sends for the first time, within the peer's window, has to count as sent, for
+the new socket would take the acknowledgment of what it has not sent for an attack: `count_unsent` tells, and where it cannot be
+asked any more, everything within the window counts.
 
 `thaw` follows CRIU's order: numbers, bind, connect, options, timestamp, receive queue, what was sent and not acknowledged, FIN,
 windows. Leaving repair mode sends a window probe, which tells the peer that somebody is there. What was never sent is sent after
@@ -35,7 +37,7 @@ from netemu.errors import HostError
 from netemu.io.streamstate import StreamOptions, StreamSnapshot, StreamWindow
 from netemu.wire.address import Endpoint
 
-__all__ = ["freeze", "may_repair", "revive", "thaw"]
+__all__ = ["count_unsent", "freeze", "may_repair", "revive", "thaw"]
 
 # linux/tcp.h
 _TCP_REPAIR: Final = 19
@@ -44,6 +46,7 @@ _TCP_QUEUE_SEQ: Final = 21
 _TCP_REPAIR_OPTIONS: Final = 22
 _TCP_TIMESTAMP: Final = 24
 _TCP_REPAIR_WINDOW: Final = 29
+_NO_QUEUE: Final = 0
 _RECEIVE_QUEUE: Final = 1
 _SEND_QUEUE: Final = 2
 _INFO: Final = struct.Struct("=5xBB")  # struct tcp_info: tcpi_options, the two shifts
@@ -64,6 +67,7 @@ _SO_PEEK_OFF: Final = 42
 _DROP: Final = struct.pack("=HBBI", 0x06, 0, 0, 0)  # struct sock_filter: return 0 octets, so the segment is dropped
 _PROGRAM: Final = struct.Struct("@HP")  # struct sock_fprog
 _NUMBER: Final = struct.Struct("=I")
+_LARGEST_MSS: Final = 32_767  # that TCP_MAXSEG takes (MAX_TCP_WINDOW, net/tcp.h)
 _MASK: Final = 0xFFFFFFFF
 _BATCH: Final = 65_536
 
@@ -105,9 +109,10 @@ def _read(sock: socket.socket, local: Endpoint, remote: Endpoint, *, finished: b
     options, shifts = _INFO.unpack_from(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size))
     scaled = options & _TCPI_OPT_WSCALE
     window = StreamWindow(*_WINDOW.unpack(sock.getsockopt(socket.IPPROTO_TCP, _TCP_REPAIR_WINDOW, _WINDOW.size)))
-    taken, after_taken = _read_queue(sock, _SEND_QUEUE, _ioctl(sock, termios.TIOCOUTQ))
     sock.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, 0)
     received, receive_sequence = _read_queue(sock, _RECEIVE_QUEUE, _ioctl(sock, termios.FIONREAD))
+    taken, after_taken = _read_queue(sock, _SEND_QUEUE, _ioctl(sock, termios.TIOCOUTQ))
+    sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR_QUEUE, _NO_QUEUE)
     agreed = StreamOptions(
         mss=sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG),
         send_shift=shifts & 15 if scaled else None,
@@ -121,7 +126,7 @@ def _read(sock: socket.socket, local: Endpoint, remote: Endpoint, *, finished: b
         send_sequence=after_taken - finished - len(taken) & _MASK,
         receive_sequence=receive_sequence,
         taken=taken,
-        unsent=min(_ioctl(sock, _SIOCOUTQNSD), len(taken)),
+        unsent=min(max(count_unsent(sock) - finished, 0), len(taken)),
         received=received,
         finished=finished,
         eof=eof,
@@ -130,10 +135,16 @@ def _read(sock: socket.socket, local: Endpoint, remote: Endpoint, *, finished: b
     )
 
 
-def thaw(sock: socket.socket, state: StreamSnapshot, received: bytes, before_connect: Callable[[], None]) -> None:
+def count_unsent(sock: socket.socket) -> int:
+    """The octets that a frozen socket has not sent by now, and its FIN if that waits with them."""
+    return _ioctl(sock, _SIOCOUTQNSD)
+
+
+def thaw(sock: socket.socket, state: StreamSnapshot, received: bytes, end_old: Callable[[], int | None]) -> None:
     """Let `sock`, which is new, go on with `state`, with `received` of its octets to be read from it; raises `HostError`.
 
-    `before_connect` is called when everything is prepared: nothing else may have the connection then.
+    `end_old` is called when everything is prepared: it closes the frozen socket, if that is here, and gives what `count_unsent`
+    said at last; None if it is not.
     """
     options, window = state.options, state.window
     what = f"move the connection {state.local} -> {state.remote} here"
@@ -143,17 +154,22 @@ def thaw(sock: socket.socket, state: StreamSnapshot, received: bytes, before_con
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 1)
         _set_number(sock, _SEND_QUEUE, state.send_sequence)
         _set_number(sock, _RECEIVE_QUEUE, state.receive_sequence - len(received) & _MASK)
+        if options.mss:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, min(options.mss, _LARGEST_MSS))  # else it begins with 536
         sock.bind((str(state.local.address), state.local.port))
-        before_connect()
+        unsent = end_old()
         sock.connect((str(state.remote.address), state.remote.port))
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR_OPTIONS, _agreed(options))
         if options.timestamp is not None:
             sock.setsockopt(socket.IPPROTO_TCP, _TCP_TIMESTAMP, _NUMBER.pack(options.timestamp))
         _make_room(sock, len(state.taken), len(received))
         _fill(sock, _RECEIVE_QUEUE, received)
-        sent = len(state.taken) - state.unsent
+        if unsent is None:
+            sent = min(max(len(state.taken) - state.unsent, window.snd_wnd), len(state.taken))
+        else:
+            sent = min(max(len(state.taken) - unsent + state.finished, 0), len(state.taken))
         _fill(sock, _SEND_QUEUE, state.taken[:sent])
-        if state.finished and not state.unsent:
+        if state.finished and sent == len(state.taken):
             sock.shutdown(socket.SHUT_WR)
         sock.setsockopt(
             socket.IPPROTO_TCP,
@@ -163,7 +179,7 @@ def thaw(sock: socket.socket, state: StreamSnapshot, received: bytes, before_con
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, 0)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as a socket that a listener accepted has it
         _send_all(sock, state.taken[sent:])
-        if state.finished and state.unsent:
+        if state.finished and sent < len(state.taken):
             sock.shutdown(socket.SHUT_WR)
     except OSError as error:
         raise HostError(error.errno or errno.EIO, what) from None

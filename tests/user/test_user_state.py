@@ -61,8 +61,9 @@ class Site:
     def plug(self, state: bytes) -> Restored:
         """Another netdev in its place."""
         self.user = self._netdev()
-        self.network.link(self.guest.port, self.user.port)
-        return self.user.load_state(state)
+        with self.network.loop:
+            self.network.link(self.guest.port, self.user.port)
+            return self.user.load_state(state)
 
     def move(self, pause: float = 0.0) -> Restored:
         state = self.unplug()
