@@ -71,6 +71,7 @@ class OsHost(ServiceHost):
         self._open: dict[Closeable, None] = {}
         self._parked: dict[tuple[Endpoint, Endpoint], socket.socket] = {}
         self._programs = Programs()
+        self._peeks = kernel_peeks()  # asked while there are descriptors to ask with
 
     def open_stream(self, remote: Endpoint, local: Endpoint | None = None) -> OsStream:
         sock = self._socket(remote.address.version, socket.SOCK_STREAM)
@@ -192,7 +193,7 @@ class OsHost(ServiceHost):
             raise HostError(error.errno or errno.EIO, f"bind {local}") from None
 
     def _stream(self, sock: socket.socket, remote: Endpoint) -> OsStream:
-        make = PeekStream if sock.family != socket.AF_UNIX and kernel_peeks() else OsStream
+        make = PeekStream if sock.family != socket.AF_UNIX and self._peeks else OsStream
         return self._keep(make(self.loop, self._watcher, sock, remote, self._forget))
 
     def _keep(self, part: _Part) -> _Part:

@@ -138,13 +138,17 @@ class DnsForwarder:
             asked.server = asked.others.pop(0)
             self._realm.counters["dns-next-server"] += 1
             try:
-                asked.socket = self._realm.host.open_datagram(Endpoint(UNSPECIFIED[asked.server.address.version], 0))
+                asked.socket = self._open(asked.server)
                 self._listen(asked)
                 asked.socket.send_to(asked.octets, asked.server)
             except HostError:
                 continue
             return True
         return False
+
+    def _open(self, server: Endpoint) -> DatagramSocket:
+        realm = self._realm
+        return realm.open(partial(realm.host.open_datagram, Endpoint(UNSPECIFIED[server.address.version], 0)))
 
     def _listen(self, asked: _Asked) -> None:
         realm, socket = self._realm, asked.socket
@@ -156,7 +160,7 @@ class DnsForwarder:
         servers = realm.host.nameservers()
         if not servers:
             raise HostError(errno.EDESTADDRREQ, "ask a name server, of which the host has none")
-        socket = realm.host.open_datagram(Endpoint(UNSPECIFIED[servers[0].address.version], 0))
+        socket = self._open(servers[0])
         asked = _Asked(guest, address, query, octets, servers[0], socket, servers[1:], now)
         self._listen(asked)
         evicted = self._waiting.add((guest, query.identification), asked, now)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from netemu.errors import HostError
@@ -120,7 +121,7 @@ class _Conversation:
     def _connect(self) -> None:
         server = self._servers[0]
         try:
-            self._upstream = self._realm.host.open_stream(server, self._realm.local_for(server))
+            self._upstream = self._realm.open(partial(self._realm.host.open_stream, server, self._realm.local_for(server)))
         except HostError:
             self._servers.pop(0)
             return

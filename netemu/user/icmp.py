@@ -192,7 +192,7 @@ class EchoService:
         if session is not None:
             return session
         realm, source = self._realm, self._realm.source_for(guest.version)
-        socket = realm.host.open_ping(guest.version, None if source.is_unspecified else source)
+        socket = realm.open(partial(realm.host.open_ping, guest.version, None if source.is_unspecified else source))
         session = _Session(guest, identifier, socket, now)
         socket.on_reply = lambda *reply: realm.post(partial(self._replied, session, *reply))
         socket.on_error = lambda *error: realm.post(partial(self._failed, session, *error))

@@ -57,6 +57,10 @@ class IdleTable(Generic[Key, Value]):
         entry = self._entries.pop(key, None)
         return None if entry is None else entry[0]
 
+    def pop(self) -> Value | None:
+        """Take out the longest idle entry, if there is any."""
+        return self._entries.pop(next(iter(self._entries)))[0] if self._entries else None
+
     def drain(self) -> list[Value]:
         """Take out everything."""
         values = list(self)

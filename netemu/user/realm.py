@@ -16,7 +16,7 @@ from __future__ import annotations
 import errno
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, TypeVar
 
 from netemu.errors import HostError
 from netemu.io.host import Host
@@ -33,10 +33,15 @@ __all__ = ["Realm"]
 
 _INBOX_LIMIT: Final = 1024  # events
 _REFUSALS: Final = 64
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE})
+
+Opened = TypeVar("Opened")
 
 
 class Realm:
-    """One network's surroundings. `wakeup` says that the inbox has something for `transmit`."""
+    """One network's surroundings. `wakeup` says that the inbox has something for `transmit`; `spare` closes a socket of the host's
+    that can be done without, or is False.
+    """
 
     def __init__(
         self,
@@ -54,9 +59,19 @@ class Realm:
         self.getrandbits = getrandbits
         self.refusals: deque[Refusal] = deque(maxlen=_REFUSALS)
         self.wakeup: Callable[[], None] = _nobody
+        self.spare: Callable[[], bool] = _nothing
         self._inbox: deque[Callable[[int], None]] = deque()
 
     # What comes from the host
+
+    def open(self, opener: Callable[[], Opened]) -> Opened:
+        """What `opener` opens on the host; raises `HostError`. Where there are no descriptors left, something idle is closed."""
+        while True:
+            try:
+                return opener()
+            except HostError as error:
+                if error.errno not in _EXHAUSTED or not self.spare():
+                    raise
 
     @property
     def inbox_full(self) -> bool:
@@ -144,3 +159,8 @@ class Realm:
 
 def _nobody() -> None:
     """The network runs by itself: nobody has to be woken."""
+
+
+def _nothing() -> bool:
+    """There is nothing to spare."""
+    return False

@@ -185,7 +185,7 @@ class TcpNat:
         if not self._make_room():
             return  # the guest asks again
         try:
-            stream = opener()
+            stream = self.realm.open(opener)
         except HostError as error:
             realm.counters["tcp-host-failed"] += 1
             realm.refused(error, guest, remote.address)

@@ -2,7 +2,7 @@
 
 Each guest endpoint gets one socket, whatever it talks to (endpoint-independent mapping, REQ-1), with the guest's own port if
 the host has it free. A mapping ends 300 s after its last datagram in either direction (REQ-5 and REQ-6: at least two minutes,
-refreshed by what goes out), or when 1024 others were used since.
+refreshed by what goes out), or when 1024 others were used since, or when the host has no descriptors left for something else.
 
 What comes in passes only from an address that the guest has sent to through this mapping (address-dependent filtering, REQ-8): the
 network is a firewall for what nobody asked for. A reply comes from the endpoint that the guest used: the gateway, where
@@ -77,6 +77,7 @@ class UdpNat:
         self._writer = writer
         self._ways: dict[bytes, _Way] = {}  # by `flow_key`
         self._mappings: IdleTable[Endpoint, _Mapping] = IdleTable(_MAPPINGS, MAPPING_TIMEOUT)
+        realm.spare = self._spare
 
     def receive(self, packet: Packet, datagram: Udp, now: int) -> None:
         """A guest's datagram for the gateway or for an address beyond it."""
@@ -202,11 +203,21 @@ class UdpNat:
         return mapping
 
     def _open(self, guest: Endpoint) -> TrainSocket:
-        source = self._realm.source_for(guest.address.version)
+        realm = self._realm
+        source = realm.source_for(guest.address.version)
         try:
-            return self._realm.host.open_datagram(Endpoint(source, guest.port))
+            return realm.open(partial(realm.host.open_datagram, Endpoint(source, guest.port)))
         except HostError:  # in use there, or a port for which the host wants a privilege
-            return self._realm.host.open_datagram(Endpoint(source, 0))
+            return realm.open(partial(realm.host.open_datagram, Endpoint(source, 0)))
+
+    def _spare(self) -> bool:
+        """End the mapping that is idle for the longest time; False if there is none."""
+        mapping = self._mappings.pop()
+        if mapping is None:
+            return False
+        self._realm.counters["udp-evicted"] += 1
+        mapping.socket.close()
+        return True
 
     def _answered(self, mapping: _Mapping, payload: bytes, size: int, source: Endpoint, now: int) -> None:
         count = train_length(len(payload), size)

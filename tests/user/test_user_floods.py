@@ -7,6 +7,7 @@ machine.
 
 from __future__ import annotations
 
+import errno
 import gc
 import sys
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import pytest
 from crowd import DNS, DNS6, ECHO, GATEWAY, GATEWAY6, GUEST6, LINK6, SERVER, SERVER6, SILENT, Crowd
 from hostile_frames import dhcp, dhcp6, ether, fragment6, icmp, icmp6, ip4, ip6, number, tcp, udp
 
+from netemu.errors import HostError
 from netemu.io.simhost import SimHost
 from netemu.net.loop import VirtualLoop
 from netemu.wire.address import BROADCAST_MAC, MacAddress
@@ -184,3 +186,27 @@ def test_a_flood(crowd: Crowd, flood: Flood) -> None:
     assert (full <= flood.limit, more <= flood.limit) == (True, True), (full, more)
     assert heavy <= WORK * light, (light, heavy)
     assert max(crowd.port.counters["dropped-full"], crowd.user.counters["inbox-full"], crowd.user.counters["output-full"]) == 0
+
+
+def test_a_host_without_descriptors(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one guest's flows took is given to whoever comes next, the longest idle first."""
+    descriptors = 100
+
+    def scarce(name: str) -> None:
+        opener = getattr(crowd.host, name)
+
+        def opened(*args: object) -> object:
+            if len(crowd.user.flows()) >= descriptors:
+                raise HostError(errno.EMFILE, name)
+            return opener(*args)
+
+        monkeypatch.setattr(crowd.host, name, opened)
+
+    for name in ("open_datagram", "open_stream", "open_ping"):
+        scarce(name)
+    frames = (udp(bytes(100), source_port=1 + number, port=SILENT, to=SERVER) for number in count())
+    crowd.say(islice(frames, 3 * descriptors))
+    assert len(crowd.user.flows()) == descriptors
+    crowd.flood(islice(frames, 1000), 20)
+    crowd.serves()
+    assert crowd.user.counters["tcp-host-failed"] == crowd.user.counters["ping-failed"] == crowd.user.counters["udp-refused"] == 0
