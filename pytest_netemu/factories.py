@@ -40,8 +40,9 @@ class GuestFactory(Protocol):
         nic: str | None = None,
         mac: MacAddress | str | None = None,
         name: str | None = None,
+        **options: object,
     ) -> Guest:
-        """A guest of one kind on the test's network, linked to `netdev` where one is given."""
+        """A guest of one kind on the test's network, linked to `netdev` where one is given; `options` are those of the kind."""
         ...
 
 

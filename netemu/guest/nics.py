@@ -3,7 +3,7 @@
 Modules are named in the order in which they are loaded; what a kernel has built in is passed over. A model that the QEMU at hand
 does not know is refused when the guest is made.
 
-Left out: i82551 (its link does not come up), usb-net (QEMU cannot save it), rocker and ne2k_isa (Debian's kernel has no driver).
+Left out: i82551 (its link does not come up), rocker and ne2k_isa (Debian's kernel has no driver).
 """
 
 from __future__ import annotations
@@ -12,48 +12,51 @@ from dataclasses import dataclass
 from typing import Final
 
 from netemu.errors import LocalError
+from netemu.peers.qmp import Json
+from netemu.wire.address import MacAddress
 
-__all__ = ["DEFAULT_NIC", "NICS", "Nic", "find_nic"]
+__all__ = ["DEFAULT_NIC", "NETDEV", "NICS", "ROOT_PORT", "Nic", "find_nic"]
+
+NETDEV: Final = "net"  # the id of the cable
+ROOT_PORT: Final = "rootport"  # the id of the PCI Express root port it is plugged into
+_USB_BUS: Final = "usb"
 
 
 @dataclass(frozen=True, slots=True)
 class Nic:
-    """A model: `modules` of the kernel."""
+    """A model and the kernel's `modules` for it. One that is no PCI device hangs on `controller`, and QEMU cannot save it."""
 
+    model: str
     modules: tuple[str, ...]
+    controller: str | None = None
+
+    def devices(self, mac: MacAddress) -> tuple[dict[str, Json], ...]:
+        """What is to be plugged in, as the arguments of QMP's device_add."""
+        nic: dict[str, Json] = {"driver": self.model, "id": "nic", "netdev": NETDEV, "mac": str(mac)}
+        if self.controller is None:
+            return (nic | {"bus": ROOT_PORT, "romfile": ""},)  # a ROM would boot from the network
+        return {"driver": self.controller, "id": _USB_BUS, "bus": ROOT_PORT}, nic | {"bus": f"{_USB_BUS}.0"}
 
 
-_VIRTIO: Final = Nic(("failover", "net_failover", "virtio_net"))
-_E1000: Final = Nic(("e1000",))
-_E100: Final = Nic(("mii", "e100"))
+_VIRTIO: Final = ("failover", "net_failover", "virtio_net")
+_E100: Final = ("mii", "e100")
+_USB: Final = ("usb-common", "usbcore", "xhci-hcd", "xhci-pci", "mii", "usbnet", "cdc_ether")
 
-NICS: Final = {
-    "virtio-net-pci": _VIRTIO,
-    "virtio-net-pci-transitional": _VIRTIO,
-    "virtio-net-pci-non-transitional": _VIRTIO,
-    "e1000": _E1000,
-    "e1000-82544gc": _E1000,
-    "e1000-82545em": _E1000,
-    "e1000e": Nic(("e1000e",)),
-    "igb": Nic(("dca", "i2c-algo-bit", "igb")),
-    "rtl8139": Nic(("mii", "8139cp")),
-    "ne2k_pci": Nic(("8390", "ne2k-pci")),
-    "pcnet": Nic(("mii", "pcnet32")),
-    "tulip": Nic(("tulip",)),
-    "i82550": _E100,
-    "i82557a": _E100,
-    "i82557b": _E100,
-    "i82557c": _E100,
-    "i82558a": _E100,
-    "i82558b": _E100,
-    "i82559a": _E100,
-    "i82559b": _E100,
-    "i82559c": _E100,
-    "i82559er": _E100,
-    "i82562": _E100,
-    "i82801": _E100,
-    "vmxnet3": Nic(("vmxnet3",)),
-}
+_ALL: Final = (
+    *(Nic(f"virtio-net-pci{kind}", _VIRTIO) for kind in ("", "-transitional", "-non-transitional")),
+    *(Nic(f"e1000{kind}", ("e1000",)) for kind in ("", "-82544gc", "-82545em")),
+    Nic("e1000e", ("e1000e",)),
+    Nic("igb", ("dca", "i2c-algo-bit", "igb")),
+    Nic("rtl8139", ("mii", "8139cp")),
+    Nic("ne2k_pci", ("8390", "ne2k-pci")),
+    Nic("pcnet", ("mii", "pcnet32")),
+    Nic("tulip", ("tulip",)),
+    *(Nic(f"i825{kind}", _E100) for kind in ("50", "57a", "57b", "57c", "58a", "58b", "59a", "59b", "59c", "59er", "62")),
+    Nic("i82801", _E100),
+    Nic("vmxnet3", ("vmxnet3",)),
+    Nic("usb-net", _USB, controller="qemu-xhci"),
+)
+NICS: Final = {nic.model: nic for nic in _ALL}
 DEFAULT_NIC: Final = "virtio-net-pci"
 
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import errno
 import shlex
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from ipaddress import IPv4Address
@@ -29,11 +28,11 @@ from netemu.guest import busybox
 from netemu.guest.channel import PACE, MessagePipe
 from netemu.guest.initramfs import UDHCPC_SCRIPT
 from netemu.guest.linux import LinuxGuest
-from netemu.guest.nics import DEFAULT_NIC
+from netemu.guest.nics import DEFAULT_NIC, find_nic
 from netemu.guest.protocol import CommandResult
 from netemu.guest.qemu_files import INTERFACE
-from netemu.guest.qemu_machine import Machine, Process
-from netemu.guest.qemu_template import Template
+from netemu.guest.qemu_machine import Machine
+from netemu.guest.qemu_template import MAC, Template, plug
 from netemu.guest.remote import RemoteSockets
 from netemu.guest.shell import ConsoleShell
 from netemu.io.streamframes import StreamFrames
@@ -48,15 +47,14 @@ from netemu.wire.address import MacAddress
 __all__ = ["QemuGuest"]
 
 _KERNEL: Final = "kernel@trixie"
-_TEMPLATE_MAC: Final = MacAddress("52:54:00:12:34:56")  # QEMU's default, so that most guests need no other
 _RESTORE_TIMEOUT: Final = 10.0  # seconds; it takes 0.05
 
 
 class QemuGuest(LinuxGuest):
     """A guest in QEMU. `qemu` and `kernel` name peers (`netemu.peers.root`), `nic` is a model of `netemu.guest.nics`.
 
-    `memory` is its RAM in MiB; `parameters` go to the kernel's command line. `getrandbits` gives its machine id; other random
-    numbers are its kernel's own. What is missing here is a `LocalError`.
+    `memory` is its RAM in MiB; `parameters` go to the kernel's command line; with `hotplug` the NIC is plugged into the running
+    guest. `getrandbits` gives its machine id; other random numbers are its kernel's own. What is missing here is a `LocalError`.
     """
 
     kind = "qemu"
@@ -73,15 +71,18 @@ class QemuGuest(LinuxGuest):
         kernel: str = _KERNEL,
         memory: int = 256,
         parameters: Sequence[str] = (),
+        hotplug: bool = False,
     ) -> None:
         self.need_real_time(loop, name)
-        machine = Machine(find_qemu(qemu), find_kernel(kernel), nic or DEFAULT_NIC, memory, "tcg", tuple(parameters), _TEMPLATE_MAC)
+        model = find_nic(nic or DEFAULT_NIC)
+        machine = Machine(find_qemu(qemu), find_kernel(kernel), memory, "tcg", tuple(parameters))
         super().__init__(loop, name, mac, Port(loop, name), INTERFACE, UDHCPC_SCRIPT)
-        self.nic = machine.nic
+        self.nic = model.model
+        self._unplugged = model if hotplug or model.controller else None
         self._machine_id = f"{getrandbits(128):032x}"
         self._alive = self._closed = False
         self._remote: RemoteSockets | None = None
-        self._start(Template(machine))
+        self._start(Template(machine, None if self._unplugged else model))
 
     @classmethod
     def probe(cls, qemu: str = "qemu", kernel: str = _KERNEL) -> str | None:
@@ -124,7 +125,7 @@ class QemuGuest(LinuxGuest):
 
     def _start(self, template: Template) -> None:
         self._template = template
-        self._process = Process(self._loop, template.machine, template.arguments(str(uuid.uuid4())), template.state())
+        self._process = template.start(self._loop)
         self._shell = ConsoleShell(self._process.shell, self.name, self._process.obituary, ready=True)
         with self._loop:
             self._process.wire.setblocking(False)
@@ -144,21 +145,28 @@ class QemuGuest(LinuxGuest):
         if self._alive:
             return
         try:
-            self._become_itself()
+            self._greet()
         except NetemuError:
             self._template.discard()
             self._stop()
-            self._start(Template(self._template.machine))
-            self._become_itself()
+            self._start(Template(self._template.machine, self._template.nic))
+            self._greet()
+        self._become_itself()
         self._alive = True
 
-    def _become_itself(self) -> None:
+    def _greet(self) -> None:
+        """The first word with a copy, which shows whether it lives."""
         self._process.monitor.settle(_RESTORE_TIMEOUT)
+        self._shell.evaluate(":", _RESTORE_TIMEOUT)
+
+    def _become_itself(self) -> None:
         steps = [f"date -s @{time.time():.0f} >/dev/null", f"echo {self._machine_id} >/etc/machine-id"]
-        if self.mac != _TEMPLATE_MAC:
+        if self._unplugged is not None:
+            plug(self._process, self._shell, self._unplugged, self.mac)
+        elif self.mac != MAC:
             steps.append(f"ip link set {INTERFACE} address {self.mac}")
         steps.append(f"echo 0 >/proc/sys/net/ipv6/conf/{INTERFACE}/disable_ipv6")
-        result = self._shell.run("; ".join(steps), _RESTORE_TIMEOUT)
+        result = self._shell.evaluate("; ".join(steps), _RESTORE_TIMEOUT)
         if result.output:
             raise LocalError(f"guest {self.name} did not become a machine of its own: {result.output.strip()}")
 

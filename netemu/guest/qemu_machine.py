@@ -11,8 +11,10 @@ before QEMU runs (`netemu.peers.qmp`).
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from typing import Final, Literal
 from netemu.errors import LocalError
 from netemu.guest import qemu_files
 from netemu.guest.console import ConsoleLog
+from netemu.guest.nics import NETDEV, ROOT_PORT, Nic
 from netemu.guest.process import ProcessGroup
 from netemu.io.watcher import READABLE, FdWatcher
 from netemu.net.loop import Loop
@@ -34,25 +37,36 @@ __all__ = ["Accelerator", "Machine", "Process"]
 Accelerator = Literal["tcg", "kvm"]
 
 _CPU: Final = {"tcg": "qemu64,+rdrand", "kvm": "host"}  # without RDRAND the first random number takes a second
-_PARAMETERS: Final = ("console=ttyS0", "loglevel=2", "random.trust_cpu=on", "panic=-1")
+_PARAMETERS: Final = (
+    "console=ttyS0",
+    "loglevel=2",  # emergencies and alerts: what explains a death
+    "panic=-1",  # end at once
+    "random.trust_cpu=on",
+    # what takes long under TCG and is nothing to a network
+    "mitigations=off",
+    "rodata=off",
+    "init_on_alloc=0",
+    "audit=0",
+    "lsm=",
+    "noreplace-smp",
+    "initcall_blacklist=jent_mod_init,load_system_certificate_list,bpf_dummy_struct_ops_init,bpf_tcp_ca_kfunc_init",
+)
 _PIPE_SIZE: Final = 1 << 20  # octets; a state has 0.4 million
 _SAID: Final = 4_000  # characters of QEMU's own words that are kept
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A kind of machine: `memory` in MiB, `parameters` for the kernel's command line, `mac` the address of its NIC."""
+    """A kind of machine: `memory` in MiB, `parameters` for the kernel's command line."""
 
     qemu: Qemu
     kernel: Kernel
-    nic: str
     memory: int
     accelerator: Accelerator
     parameters: tuple[str, ...]
-    mac: MacAddress
 
     def arguments(self, initramfs: Path, ram: Path, *, share: bool, generation: str) -> list[str]:
-        """QEMU's, without those of the sockets. `generation` is the UUID that tells the kernel whether it is a copy."""
+        """QEMU's, without those of NIC and sockets. `generation` is the UUID that tells the kernel whether it is a copy."""
         size = f"{self.memory}M"
         return [
             *("-accel", self.accelerator, "-cpu", _CPU[self.accelerator], "-m", size, "-machine", "q35,memory-backend=ram"),
@@ -60,7 +74,7 @@ class Machine:
             *("-kernel", str(self.kernel.image), "-initrd", str(initramfs), "-append", " ".join((*_PARAMETERS, *self.parameters))),
             *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
             *("-device", f"vmgenid,guid={generation}", "-device", "virtio-serial-pci"),
-            *("-device", f"{self.nic},netdev=net,mac={self.mac},romfile="),  # a ROM would boot from the network
+            *("-device", f"pcie-root-port,id={ROOT_PORT},chassis=1"),
         ]
 
 
@@ -69,13 +83,18 @@ def _quote(path: Path) -> str:
     return str(path).replace(",", ",,")
 
 
-class Process:
-    """Runs a machine. `wire`, `shell` and `agent` are our ends of its NIC and of the virtio-serial ports, `console` what it said.
+def plugged(nic: Nic, mac: MacAddress) -> list[str]:
+    """QEMU's arguments for a NIC that is there from the start."""
+    return [word for device in nic.devices(mac) for word in ("-device", json.dumps(device))]
 
-    With `state`, the devices' part of a saved machine, it goes on from there. `ended` is called in the loop when QEMU is gone.
+
+class Process:
+    """Runs a machine. `wire`, `shell` and `agent` are our ends of its cable and of the virtio-serial ports, `console` what it said.
+
+    With `state`, the devices' part of a saved machine, it goes on from there.
     """
 
-    def __init__(self, loop: Loop, machine: Machine, arguments: list[str], state: bytes | None = None) -> None:
+    def __init__(self, loop: Loop, machine: Machine, arguments: Sequence[str], state: bytes | None = None) -> None:
         self._loop = loop
         self._closed = False
         with ExitStack() as made, ExitStack() as given:
@@ -92,7 +111,7 @@ class Process:
             self._console, console = pair()
             monitor_socket, monitor = pair()
             words = [
-                *("-netdev", f"stream,id=net,addr.type=fd,addr.str={wire}"),
+                *("-netdev", f"stream,id={NETDEV},addr.type=fd,addr.str={wire}"),
                 *("-chardev", f"socket,id=console,fd={console}", "-serial", "chardev:console"),
                 *("-chardev", f"socket,id=monitor,fd={monitor}", "-mon", "chardev=monitor,mode=control"),
             ]
@@ -126,6 +145,11 @@ class Process:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def plug(self, nic: Nic, mac: MacAddress, timeout: float) -> None:
+        """Plug a NIC into the running machine; what QEMU refuses is a `PeerError`."""
+        for device in nic.devices(mac):
+            self.monitor.command("device_add", timeout, **device)
 
     def obituary(self) -> str:
         """What the console and QEMU itself said last, for an error message; nothing where nothing was said."""

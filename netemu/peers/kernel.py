@@ -72,7 +72,13 @@ def find_kernel(name: str) -> Kernel:
     if not found:
         raise LocalError(f"{peer.root} has no kernel in boot: remove that directory, then netemu peers install {peer}")
     release = found[-1].name.removeprefix("vmlinuz-")
-    return Kernel(release, _image(peer, found[-1]), peer.root / "usr/lib/modules" / release)
+    return Kernel(release, _image(peer, found[-1]), _modules(peer, release))
+
+
+def _modules(peer: Peer, release: str) -> Path:
+    """Where its modules are: in /lib, which is a part of /usr from Debian 13 on."""
+    older = peer.root / "lib/modules" / release
+    return older if older.is_dir() else peer.root / "usr/lib/modules" / release
 
 
 def _image(peer: Peer, bzimage: Path) -> Path:

@@ -85,7 +85,7 @@ def test_a_full_console_holds_nobody_up(network):
 
 
 def test_a_nic_that_is_not_there_is_one_sentence(network):
-    with pytest.raises(LocalError, match=r"nic='e1001': QEMU guests have one of virtio-net-pci, .*, vmxnet3$"):
+    with pytest.raises(LocalError, match=r"nic='e1001': QEMU guests have one of virtio-net-pci, .*, usb-net$"):
         network.guest("qemu", nic="e1001")
     with pytest.raises(LocalError, match="nic='e1000': inproc guests have none; leave it out"):
         network.guest("inproc", nic="e1000")
@@ -101,3 +101,21 @@ def test_what_is_missing_is_one_sentence(monkeypatch, tmp_path):
     assert QemuGuest.probe() == "qemu-system-x86_64 is not in PATH (Debian: apt-get install qemu-system-x86)"
     with Network(clock="real") as network, pytest.raises(LocalError, match="qemu-system-x86"):
         network.guest("qemu")
+
+
+@pytest.mark.parametrize("nic", ["e1000", "rtl8139", "vmxnet3"])
+def test_any_nic_leases_and_carries(network, nic):
+    guest = network.guest("qemu", nic=nic, mac="52:54:00:aa:bb:cc", netdev=network.netdev("user"))
+    assert str(guest.dhcp4(timeout=ANSWERED).address) == "10.0.2.15"
+    assert guest.ping("10.0.2.2", count=2, size=1400, timeout=ANSWERED).ok
+    assert guest.run("cat /sys/class/net/eth0/address", timeout=ANSWERED).output == "52:54:00:aa:bb:cc\n"
+    (drivers,) = guest.run("ls /sys/class/net/eth0/device/driver/module/drivers", timeout=ANSWERED).output.splitlines()
+    assert drivers == {"e1000": "pci:e1000", "rtl8139": "pci:8139cp", "vmxnet3": "pci:vmxnet3"}[nic]
+
+
+@pytest.mark.parametrize("nic", ["usb-net", "pcnet"])
+def test_a_nic_is_plugged_into_a_running_guest(network, nic):
+    guest = network.guest("qemu", nic=nic, hotplug=True, netdev=network.netdev("user"))
+    guest.dhcp4(timeout=ANSWERED)
+    assert guest.ping("10.0.2.2", timeout=ANSWERED).ok
+    assert guest.run("cat /sys/class/net/eth0/address", timeout=ANSWERED).output == f"{guest.mac}\n"
