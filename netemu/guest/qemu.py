@@ -19,13 +19,11 @@ import errno
 import shlex
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from ipaddress import IPv4Address
 from typing import Final
 
 from netemu.errors import HostError, LocalError, NetemuError
 from netemu.guest import busybox
-from netemu.guest.channel import PACE, MessagePipe
 from netemu.guest.initramfs import UDHCPC_SCRIPT
 from netemu.guest.linux import LinuxGuest
 from netemu.guest.nics import DEFAULT_NIC, find_nic
@@ -180,7 +178,5 @@ class QemuGuest(LinuxGuest):
     def _sockets(self) -> RemoteSockets:
         self._come_alive()
         if self._remote is None:
-            self._remote = RemoteSockets(
-                self._loop, partial(MessagePipe, self._loop, self._process.agent.fileno(), pace=PACE), ready=True
-            )
+            self._remote = self._process.sockets(ready=True)
         return self._remote

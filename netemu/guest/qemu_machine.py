@@ -17,14 +17,17 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
 from netemu.errors import LocalError
 from netemu.guest import qemu_files
+from netemu.guest.channel import PACE, MessagePipe
 from netemu.guest.console import ConsoleLog
 from netemu.guest.nics import NETDEV, ROOT_PORT, Nic
 from netemu.guest.process import ProcessGroup
+from netemu.guest.remote import RemoteSockets
 from netemu.io.watcher import READABLE, FdWatcher
 from netemu.net.loop import Loop
 from netemu.peers.kernel import Kernel
@@ -89,7 +92,7 @@ def plugged(nic: Nic, mac: MacAddress) -> list[str]:
 
 
 class Process:
-    """Runs a machine. `wire`, `shell` and `agent` are our ends of its cable and of the virtio-serial ports, `console` what it said.
+    """Runs a machine. `wire` and `shell` are our ends of its cable and of a virtio-serial port, `console` what it said.
 
     With `state`, the devices' part of a saved machine, it goes on from there.
     """
@@ -107,7 +110,7 @@ class Process:
 
             self.wire, wire = pair()
             self.shell, shell = pair()
-            self.agent, agent = pair()
+            self._agent, agent = pair()
             self._console, console = pair()
             monitor_socket, monitor = pair()
             words = [
@@ -146,6 +149,10 @@ class Process:
     def pid(self) -> int:
         return self._process.pid
 
+    def sockets(self, *, ready: bool = False) -> RemoteSockets:
+        """The guest's sockets; its agent is `ready` if it has greeted somebody else."""
+        return RemoteSockets(self._loop, partial(MessagePipe, self._loop, self._agent.fileno(), pace=PACE), ready=ready)
+
     def plug(self, nic: Nic, mac: MacAddress, timeout: float) -> None:
         """Plug a NIC into the running machine; what QEMU refuses is a `PeerError`."""
         for device in nic.devices(mac):
@@ -169,7 +176,7 @@ class Process:
     def _ended(self) -> None:
         """QEMU is gone: wake whoever waits for it."""
         self._watcher.unwatch(self._process.pidfd)
-        for end in (self.shell, self.agent):
+        for end in (self.shell, self._agent):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
 
