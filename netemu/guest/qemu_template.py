@@ -112,6 +112,7 @@ class Template:
 
 def plug(process: Process, shell: ConsoleShell, nic: Nic, mac: MacAddress) -> None:
     """Plug `nic` into a machine that has none, and wait until its link is up."""
+    shell.evaluate(":", _PLUG_TIMEOUT)  # a machine that is still being restored would not notice
     process.plug(nic, mac, _PLUG_TIMEOUT)
     done = shell.evaluate(f"{qemu_files.PLUG} {' '.join(nic.modules)}", _PLUG_TIMEOUT)
     if done.status:
