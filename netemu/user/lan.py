@@ -128,6 +128,11 @@ class Lan:
         else:
             self._output.append((frame, header))
 
+    @property
+    def waits(self) -> bool:
+        """Is there a frame for `transmit`?"""
+        return bool(self._output)
+
     def transmit(self) -> Iterator[tuple[Frame, VnetHeader | None]]:
         """The frames that wait, and those added meanwhile."""
         while self._output:

@@ -349,7 +349,8 @@ class UserNetwork:
             self._ask = True
         yield from self._waiting()
         for short in self._tcp.transmit(now):
-            yield from self._waiting()
+            if self._lan.waits:
+                yield from self._waiting()
             if short is not None:
                 yield short
 

@@ -315,7 +315,7 @@ class TcpNat:
             if self._stirred(flow, now):
                 yield None
                 return
-        while (plain := connection.next_plain(now)) is not None:
+        while (waits := connection.has_segments()) and (plain := connection.next_plain(now)) is not None:
             sequence, acknowledgment, flags, window, stamps, payload = plain
             options = b"" if stamps is None else STAMPS.pack(ALIGNED_STAMPS, *stamps)
             size, mss = len(payload), connection.send_mss
@@ -323,7 +323,7 @@ class TcpNat:
             if frame is None:
                 self.send(flow.guest, flow.remote, _segment(flow.remote.port, flow.guest.port, plain), now)
             yield frame
-        if connection.has_segments():
+        if waits:
             for segment in connection.emit(now):
                 yield self._frame(flow, segment, now)
         self._settle(flow)

@@ -1,8 +1,9 @@
 """Header prediction: the segment that was to be expected, taken without the checks that it passes anyway.
 
 Nearly every segment of a connection that goes well is the next one, with an ACK of something that is outstanding or of nothing
-new. `take_predicted` recognises it from the header's fields and does what SEGMENT ARRIVES (`arrival`) does to it, in the order
-of RFC 9293 3.10.7.4; anything else it leaves alone, for `arrival` to take. So no values are made for segment and options, which
+new. `take_predicted` recognises it from the header's fields and does what SEGMENT ARRIVES (`arrival`) does to it; anything else it
+leaves alone, for `arrival` to take. The text goes first, so that its reader is at work while the rest is done: to a predicted
+segment the two halves of the connection have nothing to do with each other. So no values are made for segment and options, which
 halves the work. (Van Jacobson, "TCP header prediction", 1990; the receiver's half of RFC 1323, appendix.)
 
 Predicted is: the state ESTABLISHED, the sequence number RCV.NXT, all of the text inside the window and nothing held out of order,
@@ -37,14 +38,14 @@ def take_predicted(
         or not (advance or payload or una == sender.nxt)
     ):
         return False
-    if agreement.timestamps:
-        if stamps is None or difference(stamps[0], receiver.recent) < 0:
-            return False
-        receiver.remember_timestamp(stamps[0], receiver.nxt, now)
-    tcb.keepalive.heard(now)
-    number = una + advance
-    sender.acknowledge(number, (), tcb.round_trip(stamps, now) if advance else None, now, duplicate=False)
-    sender.set_window(receiver.nxt, number, window << agreement.send_shift)
+    if agreement.timestamps and (stamps is None or difference(stamps[0], receiver.recent) < 0):
+        return False
+    expected, number = receiver.nxt, una + advance
     if payload:
-        receiver.text(receiver.nxt, payload, now)
+        receiver.text(expected, payload, now)
+    if agreement.timestamps and stamps is not None:
+        receiver.remember_timestamp(stamps[0], expected, now)
+    tcb.keepalive.heard(now)
+    sender.acknowledge(number, (), tcb.round_trip(stamps, now) if advance else None, now, duplicate=False)
+    sender.set_window(expected, number, window << agreement.send_shift)
     return True
