@@ -44,6 +44,7 @@ _ECHO = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence (R
 _LONGEST = 65_536  # octets
 _CONTROL = 512  # octets: room for the control messages asked for
 _BURST = 64  # datagrams, or errors, taken before other callbacks have their turn
+_RECEIVE_BUFFER = 1 << 20  # octets wanted; net.core.rmem_max is the most there is
 _UDP_SEGMENT = 103  # linux/udp.h
 _SEGMENT_SIZE = struct.Struct("=H")
 
@@ -199,6 +200,7 @@ class OsDatagram(_ErrorQueueSocket):
         self.local = socket_endpoint(sock.getsockname())
         self._what = f"send UDP {self.local}"
         self._messages = messages
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         with suppress(OSError):  # before Linux 5.0 nothing is joined
             sock.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
         super().__init__(watcher, sock, forget)

@@ -60,7 +60,7 @@ from netemu.user.snapshot import Restored
 from netemu.user.state import check, pack, unpack
 from netemu.user.tcp import TcpNat
 from netemu.user.tftp import FileStore, TftpServer
-from netemu.user.trains import TrainWriter
+from netemu.user.trains import LONGEST_TRAIN, TrainWriter
 from netemu.user.udp import UdpNat
 from netemu.wire.address import Endpoint, MacAddress
 from netemu.wire.arp import Arp
@@ -75,8 +75,6 @@ from netemu.wire.udp import Udp
 from netemu.wire.vnet_hdr import GSO_UDP_L4, VnetHeader
 
 __all__ = ["UserNetwork"]
-
-_LONGEST_TRAIN = 128  # datagrams; Linux sends no more (UDP_MAX_SEGMENTS, linux/udp.h), and it bounds what one frame can cost
 
 
 class _Timed(Protocol):
@@ -324,7 +322,7 @@ class UserNetwork:
     def _receive_each(self, frame: FrameView, header: VnetHeader, now: int) -> None:
         """The datagrams of a train one by one: a new flow's, or what the host does not take together."""
         try:
-            datagrams = lower(frame, header) if train_length(len(frame), header.gso_size) <= _LONGEST_TRAIN else ()
+            datagrams = lower(frame, header) if train_length(len(frame), header.gso_size) <= LONGEST_TRAIN else ()
         except WireError:
             datagrams = ()
         if not datagrams:

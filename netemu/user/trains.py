@@ -35,7 +35,9 @@ from netemu.wire.ipv4 import IPv4, Protocol
 from netemu.wire.ipv6 import IPv6
 from netemu.wire.vnet_hdr import GSO_NONE, GSO_UDP_L4, NEEDS_CSUM, VnetHeader
 
-__all__ = ["KeptDatagram", "TrainWriter", "kept", "train_of"]
+__all__ = ["LONGEST_TRAIN", "KeptDatagram", "TrainWriter", "kept", "train_of"]
+
+LONGEST_TRAIN: Final = 128  # datagrams; Linux sends no more (UDP_MAX_SEGMENTS, linux/udp.h), and it bounds what one frame can cost
 
 _LENGTHS: Final = struct.Struct("!HH")  # length, checksum
 _UDP_HEADER: Final = 8
@@ -64,7 +66,9 @@ def train_of(frame: FrameView, layout: Layout, end: int, header: VnetHeader | No
                 return None
         elif header.gso_type != GSO_NONE:
             return None
-    return None if size > _QUOTABLE else (frame[layout.payload : end], size)
+    if size > _QUOTABLE or octets > size * LONGEST_TRAIN + _UDP_HEADER:
+        return None
+    return frame[layout.payload : end], size
 
 
 class KeptDatagram(NamedTuple):

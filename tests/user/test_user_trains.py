@@ -221,8 +221,12 @@ def test_an_answer_of_a_forwarded_port_is_the_peers_even_where_a_mapping_was_bef
     assert [(flow.state, flow.datagrams_sent) for flow in both.network.flows()] == [("active", 1), ("forward", 1)]
 
 
-def test_a_frame_of_too_many_datagrams_is_malformed() -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_a_frame_of_too_many_datagrams_is_malformed(*, known: bool) -> None:
     both = Both(4, short=True)
+    if known:
+        both.up(7, 1, 10, 0, 64)
+        both.heard.clear()
     frame = both._say(bytes(1000), both.side.server, 7, 5000, 64)
     both.lab.port.send(frame, VnetHeader(NEEDS_CSUM, GSO_UDP_L4, 42, 1, 34, 6))
     both.lab.run()
