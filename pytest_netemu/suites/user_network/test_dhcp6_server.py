@@ -25,7 +25,7 @@ def test_an_answer_names_the_server_and_the_client(netemu_tester: Tester) -> Non
     tester = Tester6(netemu_tester)
     tester.send_dhcp(_message(tester, Dhcpv6MessageType.INFORMATION_REQUEST, _WISHES))
     answer = netemu_tester.expect(Dhcpv6, transaction_id=_TRANSACTION)[Dhcpv6]
-    assert answer.server_id
+    assert answer.server_id, "the answer has no server identifier"
     assert answer.client_id == duid_ll(tester.mac)
 
 

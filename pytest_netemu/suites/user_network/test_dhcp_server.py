@@ -125,7 +125,7 @@ def test_an_offer_has_a_lease_time(netemu_tester: Tester) -> None:
 @judges("rfc2131/4.3.1/03")
 def test_an_option_is_there_only_once(netemu_tester: Tester) -> None:
     codes = _option_codes(_offer(netemu_tester, options={DhcpOption.PARAMETER_REQUEST_LIST: _WANTED}))
-    assert sorted(codes) == sorted(set(codes))
+    assert sorted(codes) == sorted(set(codes)), f"options come more than once: {codes}"
 
 
 @judges("rfc2132/3.3/01")
@@ -133,7 +133,9 @@ def test_an_option_is_there_only_once(netemu_tester: Tester) -> None:
 def test_the_mask_is_in_front_of_the_router(netemu_tester: Tester, wanted: bytes) -> None:
     options: dict[int, bytes] = {DhcpOption.PARAMETER_REQUEST_LIST: wanted} if wanted else {}
     codes = _option_codes(_offer(netemu_tester, options=options))
-    assert codes.index(DhcpOption.SUBNET_MASK) < codes.index(DhcpOption.ROUTER)
+    assert codes.index(DhcpOption.SUBNET_MASK) < codes.index(DhcpOption.ROUTER), (
+        f"the router option is in front of the mask: {codes}"
+    )
 
 
 @judges("rfc2132/3.5/01")
@@ -160,7 +162,7 @@ def test_renewal_comes_before_rebinding_before_the_end(netemu_tester: Tester) ->
 @judges("rfc2131/4.4.5/02")
 def test_the_server_says_when_to_renew(netemu_tester: Tester) -> None:
     ack = netemu_tester.lease()
-    assert ack.u32(DhcpOption.RENEWAL_TIME_VALUE)
+    assert ack.u32(DhcpOption.RENEWAL_TIME_VALUE), f"no renewal time (option 58) in {sorted(ack.options)}"
     assert ack.u32(DhcpOption.REBINDING_TIME_VALUE)
 
 
@@ -170,14 +172,16 @@ def test_the_server_says_when_to_renew(netemu_tester: Tester) -> None:
 @judges("rfc2131/4.1/03")
 def test_the_broadcast_flag_is_honoured(netemu_tester: Tester) -> None:
     packet = _offer(netemu_tester, broadcast=True)
-    assert packet[IPv4].destination == LIMITED_BROADCAST
-    assert packet[Ethernet].destination == BROADCAST_MAC
+    assert packet[IPv4].destination == LIMITED_BROADCAST, f"the answer went to {packet[IPv4].destination}"
+    assert packet[Ethernet].destination == BROADCAST_MAC, f"the answer is for all, and went to {packet[Ethernet].destination}"
 
 
 @judges("rfc2131/4.1/04")
 def test_without_the_flag_the_answer_is_for_the_client_alone(netemu_tester: Tester) -> None:
     packet = _offer(netemu_tester)
-    assert packet[IPv4].destination == packet[Dhcpv4].yiaddr
+    assert packet[IPv4].destination == packet[Dhcpv4].yiaddr, (
+        f"the answer went to {packet[IPv4].destination}, and {packet[Dhcpv4].yiaddr} was asked for"
+    )
     assert packet[Ethernet].destination == netemu_tester.mac
 
 
@@ -187,7 +191,7 @@ def test_without_the_flag_the_answer_is_for_the_client_alone(netemu_tester: Test
 @judges("rfc2131/4.2/01")
 def test_clients_are_told_apart_by_their_hardware_address(netemu_tester: Tester) -> None:
     first, second = netemu_tester.lease(mac=_mac(1)), netemu_tester.lease(mac=_mac(2))
-    assert first.yiaddr != second.yiaddr
+    assert first.yiaddr != second.yiaddr, f"two clients were leased {first.yiaddr}"
     assert netemu_tester.lease(mac=_mac(1)).yiaddr == first.yiaddr
 
 
@@ -197,14 +201,14 @@ def test_a_client_identifier_counts_more(netemu_tester: Tester) -> None:
     one: dict[int, bytes] = {DhcpOption.CLIENT_IDENTIFIER: b"\0one"}
     two: dict[int, bytes] = {DhcpOption.CLIENT_IDENTIFIER: b"\0two"}
     first = netemu_tester.lease(options=one)
-    assert netemu_tester.lease(options=two).yiaddr != first.yiaddr
+    assert netemu_tester.lease(options=two).yiaddr != first.yiaddr, f"two client identifiers were leased {first.yiaddr}"
     assert netemu_tester.lease(options=one, mac=_mac(3)).yiaddr == first.yiaddr
 
 
 @judges("rfc2131/4.3.1/04")
 def test_an_offer_is_not_made_twice(netemu_tester: Tester) -> None:
     offers = {_offer(netemu_tester, mac=_mac(number))[Dhcpv4].yiaddr for number in range(4)}
-    assert len(offers) == 4
+    assert len(offers) == 4, f"four clients were offered {sorted(map(str, offers))}"
 
 
 # Granting and refusing
@@ -259,7 +263,7 @@ def test_a_refusal_is_broadcast(netemu_tester: Tester, case: str) -> None:
     packet = netemu_tester.expect(Dhcpv4, lambda message: message.message_type == NAK)
     assert packet[IPv4].destination == LIMITED_BROADCAST
     assert packet[Ethernet].destination == BROADCAST_MAC
-    assert packet[Dhcpv4].yiaddr == IPv4Address(0)
+    assert packet[Dhcpv4].yiaddr == IPv4Address(0), f"the refusal has yiaddr {packet[Dhcpv4].yiaddr}"
 
 
 @judges("rfc2131/4.3.2/03")
@@ -331,7 +335,7 @@ def test_a_client_that_left_gets_its_address_back(netemu_tester: Tester) -> None
     tester.lease(mac=_mac(1))
     lease = tester.lease(mac=_mac(2))
     _release(tester, lease, _mac(2))
-    assert tester.lease(mac=_mac(3)).yiaddr != lease.yiaddr
+    assert tester.lease(mac=_mac(3)).yiaddr != lease.yiaddr, f"a newcomer got {lease.yiaddr} while others are free"
     assert tester.lease(mac=_mac(2)).yiaddr == lease.yiaddr
 
 
@@ -349,7 +353,7 @@ def test_a_declined_address_is_not_given_away(netemu_tester: Tester) -> None:
     )
     tester.drain()
     given = {tester.lease(mac=_mac(number)).yiaddr for number in range(1, 8)}
-    assert ack.yiaddr not in given
+    assert ack.yiaddr not in given, f"{ack.yiaddr} was declined, and leased again"
 
 
 # Asking for parameters only
@@ -362,8 +366,8 @@ def _inform(tester: Tester) -> Packet:
 @judges("rfc2131/4.3.5/01")
 def test_an_answer_to_inform_leases_nothing(netemu_tester: Tester) -> None:
     ack = _inform(netemu_tester)[Dhcpv4]
-    assert DhcpOption.IP_ADDRESS_LEASE_TIME not in ack.options
-    assert ack.yiaddr == IPv4Address(0)
+    assert DhcpOption.IP_ADDRESS_LEASE_TIME not in ack.options, "the answer to INFORM has a lease time"
+    assert ack.yiaddr == IPv4Address(0), f"the answer to INFORM has yiaddr {ack.yiaddr}"
     assert ack.addresses(DhcpOption.ROUTER) == (netemu_tester.gateway,)
 
 

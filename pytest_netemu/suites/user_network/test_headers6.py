@@ -77,7 +77,8 @@ def test_what_is_behind_the_payload_is_not_part_of_it(netemu_tester: Tester) -> 
         datagram = Udp(40_000, server.local.port, b"data").pack(tester.address, tester.gateway)
         packet = IPv6(tester.address, tester.gateway, NextHeader.UDP, datagram)
         netemu_tester.send(netemu_tester.ethernet(tester.gateway_mac, EtherType.IPV6, packet.pack() + b"behind"))
-        assert server.recv(2.0).data == b"data"
+        data = server.recv(2.0).data
+    assert data == b"data", f"the packet's length ends it behind b'data', and the host read {data!r}"
 
 
 @judges("rfc8200/4.2/01")

@@ -123,7 +123,8 @@ def test_a_closed_port_is_reported(netemu_tester: Tester) -> None:
 @pytest.mark.netemu_requires("nat.udp")
 def test_an_error_quotes_what_was_sent(netemu_tester: Tester) -> None:
     sent, error, _ = _refused(netemu_tester, b"nobody listens here")
-    assert error.payload == sent.pack()[: len(error.payload)]
+    quoted, was = error.payload.hex(), sent.pack()[: len(error.payload)].hex()
+    assert quoted == was, f"the error quotes {quoted}, what was sent begins with {was}"
 
 
 @judges("rfc792/unreachable/01")
@@ -141,14 +142,16 @@ def test_an_error_quotes_as_much_as_fits(netemu_tester: Tester, size: int) -> No
     sent, error, header = _refused(netemu_tester, bytes(size))
     length = header.header_length + 8 + len(error.payload)
     assert length <= 576
-    assert len(error.payload) >= min(len(sent.pack()), 576 - header.header_length - 8)
+    quoted = len(error.payload)
+    fits = min(len(sent.pack()), 576 - header.header_length - 8)
+    assert quoted >= fits, f"the error quotes {quoted} octets, and {fits} fit"
 
 
 @judges("rfc1122/3.2.2/03")
 @pytest.mark.netemu_requires("nat.udp")
 def test_an_error_has_the_normal_type_of_service(netemu_tester: Tester) -> None:
     _, _, header = _refused(netemu_tester, b"nobody")
-    assert (header.dscp, header.ecn) == (0, 0)
+    assert (header.dscp, header.ecn) == (0, 0), f"the error has dscp {header.dscp} and ecn {header.ecn}"
 
 
 @judges("rfc1812/5.3.1/01")
@@ -162,7 +165,8 @@ def test_an_expired_datagram_goes_no_further(netemu_tester: Tester, ttl: int) ->
     with host.udp(_OUTSIDE) as socket:
         netemu_tester.send_udp(b"expired", socket.port, _OUTSIDE, ttl=ttl)
         netemu_tester.send_udp(b"alive", socket.port, _OUTSIDE, ttl=2)
-        assert socket.recv().data == b"alive"
+        first = socket.recv().data
+    assert first == b"alive", f"the host read {first!r}, from a datagram with time to live {ttl}"
 
 
 @judges("rfc1812/5.3.1/02")

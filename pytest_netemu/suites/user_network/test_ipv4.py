@@ -99,7 +99,7 @@ def test_errors_come_from_an_address_of_the_network(netemu_tester: Tester) -> No
     tester = netemu_tester
     tester.send_udp(b"nobody", 9)
     source = tester.expect(Icmpv4, type=IcmpType.DESTINATION_UNREACHABLE)[IPv4].source
-    assert source in tester.backend.net
+    assert source in tester.backend.net, f"the error comes from {source}, which is no address of {tester.backend.net}"
     assert source not in (tester.backend.net.network_address, tester.backend.net.broadcast_address)
 
 

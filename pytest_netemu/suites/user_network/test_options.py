@@ -67,7 +67,8 @@ def test_dhcpstart(make: _Make) -> None:
     tester = make(dhcpstart="10.0.2.40")
     macs = [MacAddress(bytes((0x52, 0x54, 0, 0x7E, 0x59, number))) for number in range(_POOL + 1)]
     leased = {tester.lease(mac=mac).yiaddr for mac in macs[:_POOL]}
-    assert leased == {IPv4Address("10.0.2.40") + number for number in range(_POOL)}
+    wanted = {IPv4Address("10.0.2.40") + number for number in range(_POOL)}
+    assert leased == wanted, f"{_POOL} clients were leased {sorted(map(str, leased))}"
     tester.send_dhcp(DhcpMessageType.DISCOVER, mac=macs[_POOL])
     tester.silence(Dhcpv4, lambda message: message.message_type == DhcpMessageType.OFFER)
 

@@ -34,10 +34,17 @@ def _pair(tester: Tester, listener: Listener) -> tuple[TcpPeer, Stream]:
     return peer, listener.accept()
 
 
+def _fate(stream: Stream) -> str:
+    """What became of the host's end."""
+    error = stream.socket.error
+    return f"met {errno.errorcode[error]}" if error else "came to an orderly end" if stream.socket.eof else "is open"
+
+
 def _works(peer: TcpPeer, stream: Stream) -> None:
     """Octets go both ways still."""
     peer.send(b"there")
-    assert stream.recv(5) == b"there"
+    heard = stream.recv(5)
+    assert heard == b"there", f"the guest sent b'there' over a connection that should be open, and the host read {heard!r}"
     stream.send(b"and back")
     assert peer.receive(8) == b"and back"
 
@@ -66,7 +73,7 @@ def test_a_reset_may_carry_data(netemu_tester: Tester, listener: Listener) -> No
     peer, stream = _pair(netemu_tester, listener)
     peer.send(b"why I leave", flags=RST | ACK)
     netemu_tester.run_for(0.5)
-    assert stream.socket.error == errno.ECONNRESET
+    assert stream.socket.error == errno.ECONNRESET, f"the guest reset with data, and the host's socket {_fate(stream)}"
 
 
 @judges("rfc9293/3.6/01")
@@ -80,7 +87,7 @@ def test_the_host_learns_how_the_guest_left(netemu_tester: Tester, listener: Lis
     else:
         peer.reset()
         netemu_tester.run_for(0.5)
-        assert stream.socket.error == errno.ECONNRESET
+        assert stream.socket.error == errno.ECONNRESET, f"the guest reset, and the host's socket {_fate(stream)}"
 
 
 @judges("rfc9293/3.6.1/01")

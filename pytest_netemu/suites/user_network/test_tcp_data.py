@@ -61,7 +61,8 @@ def _data(peer: TcpPeer, *, within: float = 1.0) -> Tcp:
 def test_536_octets_where_no_size_was_announced(netemu_tester: Tester, listener: Listener) -> None:
     peer, stream = _pair(netemu_tester, listener, EMPTY_OPTIONS)
     stream.send(_DATA[:4000])
-    assert len(_data(peer).payload) <= 536
+    length = len(_data(peer).payload)
+    assert length <= 536, f"no segment size was announced, and a segment has {length} octets of data"
 
 
 @judges("rfc9293/3.7.1/03")
@@ -71,7 +72,8 @@ def test_no_segment_is_longer_than_announced(netemu_tester: Tester, listener: Li
     stream.send(_DATA[:4000])
     assert peer.receive(4000) == _DATA[:4000]
     sent = [Tcp.parse(r.frame[34:]) for r in netemu_tester.network.frames.records if r.destination == "tester" and r.frame[23] == 6]
-    assert max(len(segment.payload) for segment in sent) <= mss
+    longest = max(len(segment.payload) for segment in sent)
+    assert longest <= mss, f"the guest announced segments of {mss} octets, and got one of {longest}"
 
 
 @judges("rfc9293/3.1/04")
@@ -106,7 +108,7 @@ def test_the_window_is_not_shrunk(netemu_tester: Tester, listener: Listener) -> 
         if packet[Tcp].window >= 1000:
             peer.send(_DATA[:1000])
     assert edges == sorted(edges)
-    assert stream.socket.available()
+    assert stream.socket.available(), "the host got nothing of what was sent"
 
 
 @judges("rfc9293/3.8.6/03")
@@ -166,7 +168,9 @@ def test_probes_become_rarer(netemu_tester: Tester, listener: Listener) -> None:
         times.append(probe.time)
         peer.send(acknowledgment=probe[Tcp].sequence if probe[Tcp].payload else peer.ack)
     gaps = [after - before for before, after in pairwise(times)]
-    assert all(after >= 1.5 * before for before, after in pairwise(gaps)), gaps
+    assert all(after >= 1.5 * before for before, after in pairwise(gaps)), (
+        f"the gaps between repetitions are {[gap / _SECOND for gap in gaps]} s"
+    )
 
 
 @judges("rfc9293/3.8.6.3/01")
@@ -216,7 +220,9 @@ def test_repetitions_become_rarer(netemu_tester: Tester, listener: Listener) -> 
     stream.send(_DATA[:500])
     times = [peer.expect(lambda segment: bool(segment.payload), within=70).time for _ in range(5)]
     gaps = [after - before for before, after in pairwise(times)]
-    assert all(after >= 1.5 * before for before, after in pairwise(gaps)), gaps
+    assert all(after >= 1.5 * before for before, after in pairwise(gaps)), (
+        f"the gaps between repetitions are {[gap / _SECOND for gap in gaps]} s"
+    )
 
 
 @judges("rfc5681/3/01")
@@ -226,7 +232,7 @@ def test_a_burst_is_not_sent_at_once(netemu_tester: Tester, listener: Listener) 
     stream.send(_DATA)
     netemu_tester.run_for(0.1)
     sent = sum(len(packet[Tcp].payload) for packet in netemu_tester.inbox if Tcp in packet)
-    assert 0 < sent <= 10 * 1460
+    assert 0 < sent <= 10 * 1460, f"{sent} octets came at once"
     assert peer.receive(len(_DATA)) == _DATA
 
 
@@ -236,7 +242,8 @@ def test_three_duplicate_acks_are_enough(netemu_tester: Tester, listener: Listen
     stream.send(_DATA[:14_600])
     netemu_tester.run_for(0.1)
     lost = peer.ack
-    assert sum(1 for packet in netemu_tester.inbox if Tcp in packet and packet[Tcp].payload) >= 4
+    segments = sum(1 for packet in netemu_tester.inbox if Tcp in packet and packet[Tcp].payload)
+    assert segments >= 4, f"only {segments} segments came at once, too few for three duplicate acknowledgements"
     netemu_tester.inbox.clear()
     for _ in range(3):
         peer.send(sequence=peer.seq)

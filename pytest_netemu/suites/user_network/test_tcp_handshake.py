@@ -57,7 +57,8 @@ def test_an_answer_to_a_syn_is_repeated_as_it_was(netemu_tester: Tester, listene
     peer.send(flags=SYN)
     first = peer.expect(flags=SYN | ACK)[Tcp]
     again = peer.expect(within=8)[Tcp]
-    assert (again.flags, again.sequence, again.acknowledgment) == (SYN | ACK, first.sequence, first.acknowledgment)
+    repeated, was = ((each.flags, each.sequence, each.acknowledgment) for each in (again, first))
+    assert repeated == was, f"the SYN,ACK had (flags, sequence, acknowledgment) {was}, and was repeated with {repeated}"
 
 
 @judges("rfc9293/3.10.8/01")
@@ -136,7 +137,7 @@ def test_initial_sequence_numbers_are_not_guessed(netemu_tester: Tester, listene
         peer.send(flags=SYN)
         numbers.append(peer.expect(flags=SYN | ACK)[Tcp].sequence)
     steps = {(after - before) % (1 << 32) for before, after in pairwise(numbers)}
-    assert len(steps) == len(numbers) - 1
+    assert len(steps) == len(numbers) - 1, f"initial sequence numbers in equal steps: {numbers}"
 
 
 @judges("rfc9293/3.5/01")
@@ -176,7 +177,10 @@ def test_a_reset_of_a_syn_acknowledges_it(netemu_tester: Tester, payload: bytes)
     peer = TcpPeer(netemu_tester, _CLOSED)
     peer.send(payload, flags=SYN)
     reset = peer.expect(lambda segment: bool(segment.flags & RST))[Tcp]
-    assert (reset.flags & (RST | ACK), reset.sequence, reset.acknowledgment) == (RST | ACK, 0, peer.seq)
+    assert reset.flags & ACK, f"the reset of a SYN has no ACK: {reset}"
+    assert reset.sequence == 0, f"the reset of a SYN has the sequence number {reset.sequence}, not 0"
+    behind = (reset.acknowledgment - peer.seq) % (1 << 32)
+    assert not behind, f"the reset acknowledges {reset.acknowledgment}, where {peer.seq} follows the SYN and its data"
 
 
 @judges("rfc9293/3.10.7.1/01")

@@ -34,7 +34,7 @@ def _ask(tester: Tester, server: Datagram, payload: bytes = b"question", port: i
     """Send a datagram to the server; the port it comes from on the host."""
     tester.send_udp(payload, server.port, source_port=port)
     received = server.recv()
-    assert received.data == payload
+    assert received.data == payload, f"the guest sent {payload!r}, the host read {received.data!r}"
     return received.source.port
 
 
@@ -76,7 +76,8 @@ def test_a_checksum_of_zero_is_sent_as_ones(netemu_tester: Tester, server: Datag
 def test_what_is_behind_the_length_is_not_data(netemu_tester: Tester, server: Datagram) -> None:
     octets = Udp(_PORT, server.port, b"data").pack(netemu_tester.address, netemu_tester.gateway)
     _send_raw(netemu_tester, octets + b"behind")
-    assert server.recv().data == b"data"
+    data = server.recv().data
+    assert data == b"data", f"the datagram's length ends it behind b'data', and the host read {data!r}"
 
 
 @judges("rfc768/fields/04")
@@ -109,7 +110,7 @@ def test_answers_have_a_checksum(netemu_tester: Tester, server: Datagram) -> Non
     port = _ask(netemu_tester, server)
     server.send_to(b"answer", "127.0.0.1", port)
     payload = netemu_tester.expect(IPv4, protocol=Protocol.UDP)[IPv4].payload
-    assert payload[_CHECKSUM] != bytes(2)
+    assert payload[_CHECKSUM] != bytes(2), "the datagram has no checksum"
     Udp.parse(payload, netemu_tester.gateway, netemu_tester.address)
 
 
