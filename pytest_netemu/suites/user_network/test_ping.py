@@ -19,6 +19,7 @@ pytestmark = pytest.mark.netemu_requires("dhcp4", "ping", "icmp.echo")
 _OUTSIDE = "198.51.100.7"  # TEST-NET-2
 _LAST_GROUP = 2**31 - 1
 _PATIENCE = 60  # seconds: a real kernel on a busy machine answers late, and a refusal ends the wait
+_SILENCE = 5  # seconds: what does not come
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_queries_and_their_answers_are_carried(netemu_guest: Guest, pings: PingG
 def test_without_the_hosts_leave_no_ping_goes_out(netemu_guest: Guest, pings: PingGroupRange) -> None:
     pings.deny()
     netemu_guest.dhcp4()
-    assert not netemu_guest.ping(_OUTSIDE, timeout=_PATIENCE).received, f"{_OUTSIDE} answered"
+    assert not netemu_guest.ping(_OUTSIDE, timeout=_SILENCE).received, f"{_OUTSIDE} answered"
     assert netemu_guest.ping("10.0.2.2", timeout=_PATIENCE).ok, (
         "the gateway itself does not answer where nobody may open a ping socket"
     )
@@ -82,7 +83,7 @@ def test_only_groups_in_the_range_may(netemu_guest: Guest, pings: PingGroupRange
     """The range is given by its distance from the groups of the process."""
     pings.set(max(0, min(pings.members) + below), min(_LAST_GROUP, max(pings.members) + above))
     netemu_guest.dhcp4()
-    assert netemu_guest.ping(_OUTSIDE, timeout=_PATIENCE).ok is may
+    assert netemu_guest.ping(_OUTSIDE, timeout=_PATIENCE if may else _SILENCE).ok is may
 
 
 @judges("linux-icmp/ping_group_range/02")
@@ -90,7 +91,7 @@ def test_only_groups_in_the_range_may(netemu_guest: Guest, pings: PingGroupRange
 def test_the_default_is_nobody(netemu_guest: Guest, pings: PingGroupRange) -> None:
     pings.set(1, 0)
     netemu_guest.dhcp4()
-    assert not netemu_guest.ping(_OUTSIDE, timeout=_PATIENCE).received
+    assert not netemu_guest.ping(_OUTSIDE, timeout=_SILENCE).received
 
 
 @judges("linux-icmp/ping_group_range/03")
@@ -101,7 +102,7 @@ def test_a_single_group_may(netemu_guest: Guest, pings: PingGroupRange) -> None:
     netemu_guest.dhcp4()
     assert netemu_guest.ping(_OUTSIDE, timeout=_PATIENCE).ok
     pings.set(group + 1, group + 1)
-    assert not netemu_guest.ping(_OUTSIDE, timeout=_PATIENCE).received
+    assert not netemu_guest.ping(_OUTSIDE, timeout=_SILENCE).received
 
 
 @judges("rfc5508/6/01")

@@ -117,7 +117,8 @@ def test_no_name_leads_out_of_the_directory(client: _Client, served: Path, name:
     secret.write_bytes(b"secret")
     secret.chmod(0o644)
     (served / "link").symlink_to(secret)
-    assert isinstance(client.ask(name), Error)
+    answer = client.ask(name)
+    assert isinstance(answer, Error), f"{name!r} was answered with {answer}"
 
 
 @judges("rfc1350/2/01")
@@ -142,7 +143,7 @@ def test_a_block_that_was_lost_comes_again(client: _Client) -> None:
 @judges("rfc1350/4/01")
 def test_a_transfer_has_a_port_of_its_own(client: _Client) -> None:
     client.ask()
-    assert client.server != tftp.SERVER_PORT
+    assert client.server != tftp.SERVER_PORT, f"the transfer goes on from port {client.server}"
 
 
 @judges("rfc1350/4/02")
