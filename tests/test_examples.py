@@ -14,7 +14,13 @@ LWIP = Path(__file__).parents[1] / "examples" / "lwip"
 NEEDED = {"gcc": "gcc", "make": "make", "/usr/include/lwip/lwipopts.h": "liblwip-dev"}
 
 # Requirement: what lwIP 2.1.3 does instead.
-DEVIATIONS: dict[str, str] = {}
+DEVIATIONS = {
+    "rfc1122/3.2.1.3/03": "a source on loopback is accepted; the answer to it wants a thread that the example has not",
+    "rfc1122/3.2.1.3/04": "127.0.0.1 is answered on the wire",
+    "rfc1122/3.2.2/07": "a closed port is reported to who asked everybody at the link",
+    "rfc1122/3.2.2/08": "as 3.2.1.3/03",
+    "rfc1122/3.3.6/01": "a frame to everybody with the guest's address is answered",
+}
 
 
 def why_not() -> str | None:
@@ -57,5 +63,5 @@ def test_lwip_is_judged(said):
     results = [entry for entry in document["results"] if entry["implementation"] == "lwip"]
     differs = {entry["requirement"]: entry["why"] for entry in results if entry["outcome"] in ("fail", "nonstrict", "error")}
     assert differs.keys() == DEVIATIONS.keys(), differs
-    assert sum(entry["outcome"] == "pass" for entry in results) >= 12
+    assert sum(entry["outcome"] == "pass" for entry in results) >= 40
     assert {entry["clock"] for entry in results} == {"virtual"}

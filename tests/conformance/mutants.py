@@ -8,7 +8,7 @@ from mutants_ipv6 import DHCP6_SERVER, DISCOVERY6, IPV6
 from mutants_services import FORWARDS, NAMES, OPTIONS, PING
 from mutants_tcp import TCP_CLOSE, TCP_DATA, TCP_HANDSHAKE, TCP_URGENT
 from mutants_tftp import TFTP
-from mutants_wire import WIRE_ARP
+from mutants_wire import WIRE_ARP, WIRE_ICMP, WIRE_IPV4
 
 USER_NETWORK = (
     *ARP,
@@ -32,6 +32,10 @@ USER_NETWORK = (
     *DHCP6_SERVER,
 )
 
-WIRE = (*WIRE_ARP,)
+WIRE = (
+    *WIRE_ARP,
+    *WIRE_IPV4,
+    *WIRE_ICMP,
+)
 
 MUTANTS = {"pytest_netemu.suites.user_network": USER_NETWORK, "pytest_netemu.suites.wire": WIRE}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from netemu.wire.icmpv4 import IcmpType, Icmpv4, TimeExceededCode
 from netemu.wire.ipv4 import IPv4, Protocol
 from netemu.wire.udp import Udp
+from pytest_netemu.fragmenting import pieces
 from pytest_netemu.suites import judges
 from pytest_netemu.tester import Tester
 
@@ -16,17 +15,6 @@ pytestmark = pytest.mark.netemu_requires("arp", "icmp.echo")
 
 _TIMEOUT = 130  # seconds; RFC 1122 recommends a fixed value between 60 and 120
 _DATA = bytes(number & 0xFF for number in range(600))
-
-
-def _pieces(datagram: IPv4, *sizes: int) -> list[IPv4]:
-    """`datagram` in fragments, the first of `sizes` octets and so on, the last of what is left."""
-    pieces, at = [], 0
-    for size in (*sizes, len(datagram.payload)):
-        payload = datagram.payload[at : at + size]
-        more = at + len(payload) < len(datagram.payload)
-        pieces.append(replace(datagram, payload=payload, fragment_offset=at, more_fragments=more))
-        at += len(payload)
-    return pieces
 
 
 def _echo(tester: Tester, *, sequence: int = 1, data: bytes = _DATA) -> IPv4:
@@ -39,7 +27,7 @@ def _udp(tester: Tester, port: int) -> IPv4:
 
 @judges("rfc1122/3.3.2/01")
 def test_fragments_are_put_together(netemu_tester: Tester) -> None:
-    for piece in _pieces(_echo(netemu_tester), 296):
+    for piece in pieces(_echo(netemu_tester), 296):
         netemu_tester.send_ip(piece)
     assert netemu_tester.expect(Icmpv4, type=IcmpType.ECHO_REPLY)[Icmpv4].payload == _DATA
 
@@ -48,7 +36,7 @@ def test_fragments_are_put_together(netemu_tester: Tester) -> None:
 @pytest.mark.parametrize("first", [8, 280, 536])
 def test_576_octets_are_accepted_in_fragments(netemu_tester: Tester, first: int) -> None:
     data = _DATA[: 576 - 20 - 8]
-    for piece in _pieces(_echo(netemu_tester, data=data), first):
+    for piece in pieces(_echo(netemu_tester, data=data), first):
         netemu_tester.send_ip(piece)
     assert netemu_tester.expect(Icmpv4, type=IcmpType.ECHO_REPLY)[Icmpv4].payload == data
 
@@ -59,16 +47,16 @@ def test_576_octets_are_accepted_in_fragments(netemu_tester: Tester, first: int)
 def test_fragments_in_any_order_reach_the_host(netemu_tester: Tester, order: tuple[int, ...]) -> None:
     tester = netemu_tester
     with tester.backend.host.udp("127.0.0.1") as socket:
-        pieces = _pieces(_udp(tester, socket.port), 200, 200)
+        parts = pieces(_udp(tester, socket.port), 200, 200)
         for number in order:
-            tester.send_ip(pieces[number])
+            tester.send_ip(parts[number])
         assert socket.recv().data == _DATA
 
 
 @judges("rfc791/3.2/01")
 def test_fragments_of_two_datagrams_are_not_mixed(netemu_tester: Tester) -> None:
     tester = netemu_tester
-    first, second = _pieces(_echo(tester, sequence=1), 304), _pieces(_echo(tester, sequence=2, data=_DATA[::-1]), 304)
+    first, second = pieces(_echo(tester, sequence=1), 304), pieces(_echo(tester, sequence=2, data=_DATA[::-1]), 304)
     for piece in (first[0], second[0], second[1], first[1]):
         tester.send_ip(piece)
     replies = {1: _DATA, 2: _DATA[::-1]}
@@ -80,7 +68,7 @@ def test_fragments_of_two_datagrams_are_not_mixed(netemu_tester: Tester) -> None
 @pytest.mark.netemu_requires("virtual-clock")
 def test_half_a_datagram_is_not_kept_for_ever(netemu_tester: Tester) -> None:
     tester = netemu_tester
-    first, second = _pieces(_echo(tester), 304)
+    first, second = pieces(_echo(tester), 304)
     tester.send_ip(first)
     tester.run_for(_TIMEOUT)
     tester.send_ip(second)
@@ -91,7 +79,7 @@ def test_half_a_datagram_is_not_kept_for_ever(netemu_tester: Tester) -> None:
 @pytest.mark.netemu_requires("virtual-clock")
 def test_a_datagram_that_stayed_incomplete_is_reported(netemu_tester: Tester) -> None:
     tester = netemu_tester
-    first, _ = _pieces(_echo(tester), 304)
+    first, _ = pieces(_echo(tester), 304)
     tester.send_ip(first)
     error = tester.expect(Icmpv4, within=_TIMEOUT, type=IcmpType.TIME_EXCEEDED, code=TimeExceededCode.REASSEMBLY)[Icmpv4]
     assert error.payload.startswith(first.pack()[:28])
@@ -101,6 +89,6 @@ def test_a_datagram_that_stayed_incomplete_is_reported(netemu_tester: Tester) ->
 @pytest.mark.netemu_requires("virtual-clock")
 def test_no_error_about_a_later_fragment(netemu_tester: Tester) -> None:
     tester = netemu_tester
-    _, second = _pieces(_echo(tester), 304)
+    _, second = pieces(_echo(tester), 304)
     tester.send_ip(second)
     tester.silence(Icmpv4, within=_TIMEOUT)
