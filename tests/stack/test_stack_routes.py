@@ -111,6 +111,19 @@ def test_deadlines_agree_with_a_dictionary(steps, now):
     assert deadlines.first() == min((when for when in expected.values() if when > now), default=None)
 
 
+def test_deadlines_of_what_is_gone_are_cleared_away():
+    deadlines: Deadlines[int] = Deadlines()
+    deadlines.set(-1, 5)
+    for key in range(10_000):
+        deadlines.set(key, 7_200 + key)
+        deadlines.set(key, None)
+    assert len(deadlines._heap) < 100
+    assert deadlines.next_look() == deadlines.first() == 5
+    deadlines.set(-1, 9)
+    assert deadlines.next_look() == 5
+    assert deadlines.first() == 9
+
+
 def test_moving_a_deadline_later_does_not_grow_the_heap():
     deadlines: Deadlines[str] = Deadlines()
     for when in range(10_000):
