@@ -57,15 +57,13 @@ def train_of(frame: FrameView, layout: Layout, end: int, header: VnetHeader | No
         return None
     size = octets - _UDP_HEADER
     if header is not None:
-        if header.gso_type == GSO_UDP_L4 and header.gso_size:
-            size = min(size, header.gso_size)
-        elif header.gso_type != GSO_NONE:
+        asked = bool(header.flags & NEEDS_CSUM)
+        if asked and (header.csum_start, header.csum_offset) != (layout.transport, _CHECKSUM_OFFSET):
             return None
-        if header.flags & NEEDS_CSUM:
-            if (header.csum_start, header.csum_offset) != (layout.transport, _CHECKSUM_OFFSET):
+        if header.gso_type != GSO_NONE:
+            if header.gso_type != GSO_UDP_L4 or not header.gso_size or not asked:
                 return None
-        elif header.gso_type != GSO_NONE:
-            return None
+            size = min(size, header.gso_size)
     if size > _QUOTABLE or octets > size * LONGEST_TRAIN + _UDP_HEADER:
         return None
     return frame[layout.payload : end], size
