@@ -202,6 +202,9 @@ def _sections(evidence: Evidence, found: dict[str, Json]) -> Iterator[tuple[str,
         yield "netemu frames", f"{found['ladder']}\n{_loss(network.frames)}"
         if counters := "\n".join(_counters(network)):
             yield "netemu counters", counters
+        for guest in network.guests:
+            if console := getattr(guest, "console", ""):
+                yield f"netemu console of {guest.name}", console
     if evidence.regression:
         yield "netemu regression test", evidence.regression
     lines = [evidence.replay]

@@ -26,6 +26,7 @@ __all__ = ["HOME", "interpreter", "program_files", "python_command"]
 HOME: Final = "/netemu"  # of this project's modules, inside the guest
 _SOURCES: Final = Path(netemu.__file__).resolve().parents[1]
 _HEADER: Final = importlib.util.MAGIC_NUMBER + bytes(12)  # of byte code: no flags, no time and no size to check (PEP 552)
+_MARSHAL: Final = 2  # the newest format whose octets do not depend on what else this process has loaded
 _LIST: Final = """
 import os, sys
 sys.path[:0] = [sys.argv[1]]
@@ -66,7 +67,7 @@ def _module_files(paths: list[str]) -> Iterator[Entry]:
         name, octets = str(place)[1:], path.read_bytes()
         if path.suffix == ".py":
             code = compile(octets, str(place), "exec", dont_inherit=True)
-            name, octets = name + "c", _HEADER + marshal.dumps(code)
+            name, octets = name + "c", _HEADER + marshal.dumps(code, _MARSHAL)
         yield file(name, octets)
 
 

@@ -19,6 +19,7 @@ import errno
 import shlex
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Final
 
@@ -28,9 +29,9 @@ from netemu.guest.initramfs import UDHCPC_SCRIPT
 from netemu.guest.linux import LinuxGuest
 from netemu.guest.nics import DEFAULT_NIC, find_nic
 from netemu.guest.protocol import CommandResult
-from netemu.guest.qemu_files import INTERFACE
+from netemu.guest.qemu_files import INTERFACE, READDRESS
 from netemu.guest.qemu_machine import Machine
-from netemu.guest.qemu_template import MAC, Template, plug
+from netemu.guest.qemu_template import MAC, Template, find_accelerator, plug
 from netemu.guest.remote import RemoteSockets
 from netemu.guest.shell import ConsoleShell
 from netemu.io.streamframes import StreamFrames
@@ -45,6 +46,7 @@ from netemu.wire.address import MacAddress
 __all__ = ["QemuGuest"]
 
 _KERNEL: Final = "kernel@trixie"
+_MEMORY: Final = 256  # MiB
 _RESTORE_TIMEOUT: Final = 10.0  # seconds; it takes 0.05
 
 
@@ -67,16 +69,16 @@ class QemuGuest(LinuxGuest):
         nic: str | None = None,
         qemu: str = "qemu",
         kernel: str = _KERNEL,
-        memory: int = 256,
+        memory: int = _MEMORY,
         parameters: Sequence[str] = (),
         hotplug: bool = False,
     ) -> None:
         self.need_real_time(loop, name)
         model = find_nic(nic or DEFAULT_NIC)
-        machine = Machine(find_qemu(qemu), find_kernel(kernel), memory, "tcg", tuple(parameters))
+        machine = _machine(qemu, kernel, memory, tuple(parameters))
         super().__init__(loop, name, mac, Port(loop, name), INTERFACE, UDHCPC_SCRIPT)
         self.nic = model.model
-        self._unplugged = model if hotplug or model.controller else None
+        self._unplugged = None if model.copied and not hotplug else model
         self._machine_id = f"{getrandbits(128):032x}"
         self._alive = self._closed = False
         self._remote: RemoteSockets | None = None
@@ -94,8 +96,9 @@ class QemuGuest(LinuxGuest):
 
     @classmethod
     def version(cls, qemu: str = "qemu", kernel: str = _KERNEL) -> str:
-        """Which kernel on which QEMU, such as `6.12.107+deb13-amd64 on QEMU 7.2.22`."""
-        return f"{find_kernel(kernel).release} on {find_qemu(qemu)}"
+        """Which kernel on which QEMU, and how that runs it, such as `6.12.107+deb13-amd64 on QEMU 7.2.22 (tcg)`."""
+        machine = _machine(qemu, kernel)
+        return f"{machine.kernel.release} on {machine.qemu} ({machine.accelerator})"
 
     @property
     def pid(self) -> int:
@@ -162,7 +165,7 @@ class QemuGuest(LinuxGuest):
         if self._unplugged is not None:
             plug(self._process, self._shell, self._unplugged, self.mac)
         elif self.mac != MAC:
-            steps.append(f"ip link set {INTERFACE} address {self.mac}")
+            steps.append(f"{READDRESS} {self.mac}")
         steps.append(f"echo 0 >/proc/sys/net/ipv6/conf/{INTERFACE}/disable_ipv6")
         result = self._shell.evaluate("; ".join(steps), _RESTORE_TIMEOUT)
         if result.output:
@@ -180,3 +183,9 @@ class QemuGuest(LinuxGuest):
         if self._remote is None:
             self._remote = self._process.sockets(ready=True)
         return self._remote
+
+
+def _machine(qemu: str, kernel: str, memory: int = _MEMORY, parameters: tuple[str, ...] = ()) -> Machine:
+    """With the accelerator that can run it."""
+    machine = Machine(find_qemu(qemu), find_kernel(kernel), memory, "tcg", parameters)
+    return replace(machine, accelerator=find_accelerator(machine))

@@ -22,13 +22,14 @@ from netemu.guest.nics import NICS
 from netemu.guest.python_files import HOME, program_files, python_command
 from netemu.peers.kernel import Kernel
 
-__all__ = ["AGENT_LOG", "AGENT_PORT", "INTERFACE", "PLUG", "SHELL_PORT", "build"]
+__all__ = ["AGENT_LOG", "AGENT_PORT", "INTERFACE", "PLUG", "READDRESS", "SHELL_PORT", "build"]
 
 INTERFACE: Final = "eth0"
 SHELL_PORT: Final = 1  # of the virtio-serial device
 AGENT_PORT: Final = 2
 AGENT_LOG: Final = "/tmp/agent.log"
 PLUG: Final = "plug"  # a function of the shell; its arguments are modules
+READDRESS: Final = "readdress"  # another; its argument is a MAC address
 
 _MODULES: Final = "lib/modules"
 _VIRTIO: Final = ("virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci")
@@ -69,6 +70,12 @@ linked() {{ read -r carrier </sys/class/net/{INTERFACE}/carrier && [ "$carrier" 
 {PLUG}() {{
     load "$@" && wait_for named || return 1
     echo 1 >/proc/sys/net/ipv6/conf/{INTERFACE}/disable_ipv6
+    ip link set {INTERFACE} up && wait_for linked
+}}
+{READDRESS}() {{ # some drivers refuse while the interface is up
+    ip link set {INTERFACE} address $1 2>/dev/null && return 0
+    ip link set {INTERFACE} down
+    ip link set {INTERFACE} address $1
     ip link set {INTERFACE} up && wait_for linked
 }}
 load {" ".join(_BASE_MODULES)}

@@ -5,7 +5,7 @@
     initramfs   QEMU wants to see it again
 
 The first template of a machine has no NIC. One with a NIC is made from it: a copy gets the NIC plugged in, loads the driver, waits
-for the link, and is saved again, in a tenth of the time of a boot. A NIC that QEMU cannot save is plugged into each guest instead.
+for the link, and is saved again, in a tenth of the time of a boot. One that cannot be copied is plugged into each guest instead.
 
 The copies' entropy differs because each has another generation number (vmgenid). A state fits the QEMU, the machine type and the
 processor that it was saved on, so a template is never kept for another day (`netemu.guest.templates`).
@@ -21,21 +21,22 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
 
-from netemu.errors import HostError, LocalError, NetemuTimeoutError, PeerError
+from netemu.errors import HostError, LocalError, NetemuError, NetemuTimeoutError, PeerError
 from netemu.guest import qemu_files
 from netemu.guest.busybox import find_busybox
 from netemu.guest.nics import Nic
-from netemu.guest.qemu_machine import Machine, Process, plugged
+from netemu.guest.qemu_machine import Accelerator, Machine, Process, plugged
 from netemu.guest.shell import ConsoleShell
 from netemu.guest.templates import templates
 from netemu.net.loop import Loop
 from netemu.wire.address import MacAddress
 
-__all__ = ["MAC", "Template", "plug"]
+__all__ = ["MAC", "Template", "find_accelerator", "plug"]
 
 MAC: Final = MacAddress("52:54:00:12:34:56")
 """The address of every template's NIC. It is QEMU's default, so that most guests need no other."""
@@ -43,7 +44,9 @@ MAC: Final = MacAddress("52:54:00:12:34:56")
 _RAM: Final = "ram"
 _STATE: Final = "state"
 _INITRAMFS: Final = "initramfs"
-_BOOT_TIMEOUT: Final = 60.0  # seconds; a boot takes 3
+_REFUSAL: Final = "refusal"
+_KVM: Final = "/dev/kvm"
+_BOOT_TIMEOUT: Final = {"tcg": 60.0, "kvm": 15.0}  # seconds; a boot takes 3, or 1
 _AGENT_TIMEOUT: Final = 30.0  # seconds; a start takes 2
 _PLUG_TIMEOUT: Final = 30.0  # seconds; most take 0.3, an e1000 3
 _SAVE_TIMEOUT: Final = 20.0  # seconds; it takes 0.02
@@ -91,7 +94,7 @@ class Template:
         arguments = self.machine.arguments(initramfs, place / _RAM, share=True, generation=str(UUID(int=0)))
         with _private_loop() as loop, _closing(Process(loop, self.machine, arguments)) as process:
             shell = ConsoleShell(process.shell, "template", process.obituary)
-            shell.wait_ready(_BOOT_TIMEOUT)
+            shell.wait_ready(_BOOT_TIMEOUT[self.machine.accelerator])
             remote = process.sockets()
             greeted = remote.wait_ready(_AGENT_TIMEOUT)
             remote.close()
@@ -101,10 +104,17 @@ class Template:
             _save(process, place / _STATE)
 
     def _derive(self, place: Path) -> None:
-        assert self.nic is not None
         bare = Template(self.machine)
-        shutil.copyfile(bare._directory / _RAM, place / _RAM)
+        try:
+            self._plug_into(bare, place)
+        except NetemuError:
+            bare.discard()
+            self._plug_into(Template(self.machine), place)
         os.link(bare._directory / _INITRAMFS, place / _INITRAMFS)
+
+    def _plug_into(self, bare: Template, place: Path) -> None:
+        assert self.nic is not None
+        shutil.copyfile(bare._directory / _RAM, place / _RAM)
         with _private_loop() as loop, _closing(bare._run(loop, place / _RAM, share=True)) as process:
             plug(process, ConsoleShell(process.shell, f"template of {self.nic.model}", process.obituary, ready=True), self.nic, MAC)
             _save(process, place / _STATE)
@@ -117,6 +127,21 @@ def plug(process: Process, shell: ConsoleShell, nic: Nic, mac: MacAddress) -> No
     done = shell.evaluate(f"{qemu_files.PLUG} {' '.join(nic.modules)}", _PLUG_TIMEOUT)
     if done.status:
         raise PeerError(f"a guest's {nic.model} did not come up: {done.output.strip()}{process.obituary()}")
+
+
+def find_accelerator(machine: Machine) -> Accelerator:
+    """Whether KVM runs this machine: it is booted, for a /dev/kvm that opens promises nothing. Found out once a test run."""
+    if not os.access(_KVM, os.R_OK | os.W_OK):
+        return "tcg"
+
+    def boot(place: Path) -> None:
+        try:
+            Template(replace(machine, accelerator="kvm"))
+        except NetemuError as error:
+            (place / _REFUSAL).write_text(str(error))
+
+    digest = hashlib.sha256(repr(machine).encode()).hexdigest()[:16]
+    return "tcg" if (templates().get(f"kvm-{digest}", boot) / _REFUSAL).exists() else "kvm"
 
 
 def _check(machine: Machine, nic: Nic) -> None:

@@ -29,6 +29,7 @@ PREFIX: Final = "netemu-templates-"
 _SHARED_MEMORY: Final = Path("/dev/shm")
 _LOCK: Final = "lock"
 _PRIVATE: Final = 0o700
+_ROOM: Final = 1 << 30  # octets; a template has 130 million
 
 # The lock may be that of a directory which another janitor has taken away meanwhile; then there is nothing to do. What is taken
 # away is renamed first, so that nobody finds half of it.
@@ -78,13 +79,14 @@ class Templates:
 @cache
 def templates() -> Templates:
     """Those of this user."""
-    return Templates(Path(memory_directory()) / f"{PREFIX}{os.geteuid()}")
+    return Templates(Path(memory_directory(_ROOM)) / f"{PREFIX}{os.geteuid()}")
 
 
-def memory_directory() -> str:
-    """Where a guest's memory is to be: on a tmpfs that allows PROT_EXEC, if there is one."""
+def memory_directory(room: int = 0) -> str:
+    """Where a guest's memory is to be: on a tmpfs that allows PROT_EXEC and has `room` octets left, if there is one."""
     try:
-        usable = not os.statvfs(_SHARED_MEMORY).f_flag & os.ST_NOEXEC and os.access(_SHARED_MEMORY, os.W_OK)
+        found = os.statvfs(_SHARED_MEMORY)
+        usable = not found.f_flag & os.ST_NOEXEC and os.access(_SHARED_MEMORY, os.W_OK) and found.f_bavail * found.f_frsize >= room
     except OSError:
         usable = False
     return str(_SHARED_MEMORY) if usable else tempfile.gettempdir()

@@ -2,11 +2,19 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from netemu.errors import HostError, LocalError, NetemuTimeoutError
+from netemu.guest import qemu_template
+from netemu.guest.nics import find_nic
 from netemu.guest.qemu import QemuGuest
+from netemu.guest.qemu_template import Template, find_accelerator
 from netemu.network import Network
 
 ANSWERED = 30.0  # seconds; a limit for a crowded machine, never waited for
@@ -119,3 +127,94 @@ def test_a_nic_is_plugged_into_a_running_guest(network, nic):
     guest.dhcp4(timeout=ANSWERED)
     assert guest.ping("10.0.2.2", timeout=ANSWERED).ok
     assert guest.run("cat /sys/class/net/eth0/address", timeout=ANSWERED).output == f"{guest.mac}\n"
+
+
+def test_a_kernel_that_cannot_boot_says_why(network):
+    with pytest.raises(HostError, match=r"(?s)guest template ended, booting.*Kernel panic"):
+        network.guest("qemu", parameters=["rdinit=/nowhere", "init=/nowhere"])
+
+
+def test_a_kernel_that_hangs_ends_in_time(network, monkeypatch):
+    monkeypatch.setitem(qemu_template._BOOT_TIMEOUT, "tcg", 0.5)
+    with pytest.raises(NetemuTimeoutError, match=r"guest template did not finish booting within 0\.5 s"):
+        network.guest("qemu", parameters=["never=seen"])
+
+
+@pytest.mark.parametrize("part", ["state", "ram"])
+def test_a_broken_template_is_made_again(network, part):
+    template = network.guest("qemu", nic="i82550")._template
+    (template._directory / part).write_bytes(b"nonsense")
+    guest = network.guest("qemu", nic="i82550", netdev=network.netdev("user"))
+    guest.dhcp4(timeout=ANSWERED)
+    assert (template._directory / part).stat().st_size > 100_000
+
+
+def test_a_template_of_a_broken_one_is_made_again(network):
+    template = Template(network.guest("qemu")._template.machine)
+    (template._directory / "state").write_bytes(b"nonsense")
+    Template(template.machine, find_nic("i82550")).discard()
+    assert network.guest("qemu", nic="i82550").run("echo alive", timeout=ANSWERED).output == "alive\n"
+
+
+def test_kvm_is_believed_when_it_has_booted_a_guest(network, monkeypatch, tmp_path):
+    machine = replace(network.guest("qemu")._template.machine, parameters=("asked=again",))
+    monkeypatch.setattr(qemu_template, "_KVM", str(tmp_path / "missing"))
+    assert find_accelerator(machine) == "tcg"
+    monkeypatch.setattr(qemu_template, "_KVM", os.devnull)  # which opens, and QEMU finds out whether there is more to it
+    boots = {True: "kvm", False: "tcg"}
+    assert find_accelerator(machine) in boots.values()
+    monkeypatch.setattr(qemu_template, "Template", lambda _machine: None)
+    assert find_accelerator(replace(machine, parameters=("and=again",))) == "kvm"
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [r"\377\377\377\377\001\000\000\000\000", r"\000\000\000\005\143\000\000\000\002", r"\000\000\000\005\014\000\000\000\002"],
+    ids=["oversize", "no such kind", "truncated"],
+)
+def test_an_agent_that_lies_is_refused(network, octets):
+    guest = network.guest("qemu")
+    assert guest.ping("127.0.0.1", timeout=ANSWERED).ok
+    guest.run(f"printf '{octets}' >/dev/vport0p2 || printf '{octets}' >&3", timeout=ANSWERED)
+    with pytest.raises(HostError, match="EHOSTDOWN"):
+        guest.udp()
+    assert guest.run("echo on", timeout=ANSWERED).output == "on\n"
+
+
+def test_output_that_is_no_text_is_shown_as_far_as_it_is(network):
+    assert network.guest("qemu").run(r"printf 'a\377b'", timeout=ANSWERED).output == "a\ufffdb"
+
+
+def children(pid):
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def test_nothing_is_left_after_close(network):
+    before = len(os.listdir("/proc/self/fd")), children(os.getpid())
+    guest = network.guest("qemu")
+    guest.ping("127.0.0.1", timeout=ANSWERED)
+    guest.close()
+    guest.close()
+    assert (len(os.listdir("/proc/self/fd")), children(os.getpid())) == before
+    with pytest.raises(HostError, match="was closed"):
+        guest.run("true")
+
+
+PROGRAM = """
+import os, signal
+from netemu.network import Network
+guest = Network(clock="real").guest("qemu")
+guest.run("true", timeout=30)
+print(guest.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_guest_ends_with_the_process_that_made_it(network):
+    network.guest("qemu")  # so that there is a template
+    dying = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=60, check=False)
+    assert dying.returncode == -signal.SIGKILL, dying.stderr
+    deadline = time.monotonic() + ANSWERED
+    while Path(f"/proc/{int(dying.stdout)}/cmdline").exists() and Path(f"/proc/{int(dying.stdout)}/cmdline").read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
