@@ -45,6 +45,7 @@ _ENABLES: Final = {
     "qemu": "QEMU guests, on any NIC model",
     "ping_group_range": "pings beyond the gateway on the real host",
     "linux.uml": "User-mode Linux guests",
+    "time-travel-kernel": "User-mode Linux guests in virtual time",
     "busybox": "the userland of User-mode Linux and QEMU guests",
     "tshark": "an independent reading of captures in the project's own tests",
     "libslirp": "the libslirp backend",
@@ -284,6 +285,9 @@ def _define_peers(parser: argparse.ArgumentParser) -> None:
     install = actions.add_parser("install", help="unpack one of another release, from the Debian archive that apt uses")
     install.add_argument("name", metavar="PEER", help="such as passt@trixie-backports")
     install.set_defaults(act=_install_peer)
+    build = actions.add_parser("build", help="build one from Debian's source: a Linux kernel for virtual time, in minutes")
+    build.add_argument("name", metavar="PEER", choices=["uml"], help="uml")
+    build.set_defaults(act=_build_peer)
 
 
 def _peers(chosen: argparse.Namespace) -> int:
@@ -291,11 +295,27 @@ def _peers(chosen: argparse.Namespace) -> int:
 
 
 def _list_peers(_chosen: argparse.Namespace) -> int:
+    from netemu.peers import uml
     from netemu.peers.root import PEERS
 
     for peer in PEERS:
         reason = peer.missing()
         print(f"{'no ' if reason else 'yes':<4}{peer!s:<28}{reason or _version(peer)}")
+    reason = uml.missing()
+    print(f"{'no ' if reason else 'yes':<4}{'uml':<28}{reason or f'Linux {uml.version()}, for virtual time'}")
+    return _OK
+
+
+def _build_peer(_chosen: argparse.Namespace) -> int:
+    from netemu.errors import HostError
+    from netemu.peers import uml
+
+    try:
+        uml.build()
+    except HostError as error:
+        print(f"netemu: {error}", file=sys.stderr)
+        return _BROKEN
+    print(f"uml: {uml.version()} in {uml.kernel().parent}")
     return _OK
 
 

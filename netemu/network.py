@@ -41,7 +41,7 @@ __all__ = ["GUEST_KINDS", "Network"]
 GUEST_KINDS = {
     "inproc": "netemu.guest.inproc:InprocGuest",
     "netns": "netemu.guest.netns:NetnsGuest",
-    "uml": "netemu.guest.uml:UmlGuest",
+    "uml": "netemu.guest.uml:uml_guest",
     "qemu": "netemu.guest.qemu:QemuGuest",
 }
 

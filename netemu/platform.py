@@ -109,6 +109,13 @@ def _libslirp() -> Finding:
     )
 
 
+def _time_travel_kernel() -> Finding:
+    from netemu.peers import uml
+
+    reason = uml.missing()
+    return Finding(works=False, words=reason, mend="netemu peers build uml") if reason else Finding(True, f"Linux {uml.version()}")
+
+
 PROBES: Final[dict[str, Callable[[], Finding]]] = {
     "root": _root,
     "network-namespaces": _network_namespaces,
@@ -118,6 +125,7 @@ PROBES: Final[dict[str, Callable[[], Finding]]] = {
     "ping_group_range": _ping_group_range,
     "qemu": _qemu,
     "linux.uml": partial(_program, "linux.uml", "user-mode-linux"),
+    "time-travel-kernel": _time_travel_kernel,
     "busybox": partial(_program, "busybox", "busybox-static"),
     "tshark": partial(_program, "tshark", "tshark"),
     "libslirp": _libslirp,

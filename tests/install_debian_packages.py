@@ -19,9 +19,13 @@ PACKAGES = {
     "passt": "/usr/bin/pasta",  # and with it
     "samba": "/usr/sbin/smbd",  # what smb= starts
     "smbclient": "/usr/bin/smbclient",  # and who judges it
+    "bc": "/usr/bin/bc",  # for the kernel of virtual time, as are the next ones
+    "bison": "/usr/bin/bison",
+    "flex": "/usr/bin/flex",
+    "xz-utils": "/usr/bin/xz",
     "mmdebstrap": "/usr/bin/mmdebstrap",  # unpacks the peers of another release
     "liblwip-dev": "/usr/include/lwip/lwipopts.h",  # the stack of examples/lwip
-    "gcc": "/usr/bin/gcc",  # builds it
+    "gcc": "/usr/bin/gcc",  # builds it, and the kernel
     "make": "/usr/bin/make",
     "libc6-dev": "/usr/include/stdio.h",
     "iproute2": "/sbin/ip",  # what a guest's shell has

@@ -3,9 +3,9 @@
 `build` is a pure function of the busybox program, so equal programs give equal archives; one is kept. `open_initramfs` gives the
 archive as a file in memory (memfd_create(2)): a guest opens it as /dev/fd/N, which works where no directory can be written.
 
-The guest's /init mounts what /etc/fstab says, opens a second console for the agent and keeps it open (User-mode Linux closes
-its descriptor with the last reader), says `READY`, and then is a shell without a prompt: it evaluates one line of console 0
-after the other. When the console ends the machine is switched off.
+The guest's /init mounts what /etc/fstab says, moves to the console that the kernel's command line calls `shell`, opens the one
+called `agent` and keeps it open (User-mode Linux closes its descriptor with the last reader), says `READY`, and then is a shell
+without a prompt: it evaluates one line of its console after the other. When that ends the machine is switched off.
 
 Applets that load modules are left out: there are no modules here, and a kernel that finds modprobe spends 0.2 s of its boot on it.
 """
@@ -43,7 +43,7 @@ none {HOST_ROOT} hostfs ro 0 0
 _INIT = f"""\
 #!/bin/busybox sh
 mount -a
-exec {AGENT_DESCRIPTOR}<>/dev/tty1
+exec <$shell >$shell 2>&1 {AGENT_DESCRIPTOR}<>$agent
 stty raw -echo
 export PATH=/sbin:/usr/sbin:/bin:/usr/bin HOME=/
 echo {READY}

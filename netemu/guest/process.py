@@ -31,7 +31,7 @@ def die_with_us(arguments: Sequence[str | Path]) -> list[str | Path]:
 
 
 class ProcessGroup:
-    """Runs `arguments`. `pidfd` is readable once the program has ended; its helpers may still live then."""
+    """Runs `arguments`, in `directory` if given. `pidfd` is readable once it has ended; its helpers may still live then."""
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class ProcessGroup:
         output: int,
         pass_fds: Sequence[int] = (),
         environment: Mapping[str, str] | None = None,
+        directory: str | Path | None = None,
     ) -> None:
         self._process = subprocess.Popen(
             die_with_us(arguments),
@@ -49,6 +50,7 @@ class ProcessGroup:
             stderr=subprocess.STDOUT,
             pass_fds=pass_fds,
             env=environment,
+            cwd=directory,
             start_new_session=True,
         )
         self.pid = self._process.pid
@@ -59,13 +61,13 @@ class ProcessGroup:
         """Wait up to `timeout` seconds for the program's end; whether it has ended. It stays a zombie, so its id stays its own."""
         return _wait(self.pidfd, timeout)
 
-    def close(self) -> int:
-        """End the program, politely first, and every process of its group; its exit status. A second call does nothing more."""
+    def close(self, grace: float = _GRACE) -> int:
+        """End the program, politely for `grace` seconds, and all its group; its exit status. A second call does nothing more."""
         if not self._closed:
             self._closed = True
             self._signal(signal.SIGTERM)
             self._signal(signal.SIGCONT)  # a stopped program would not hear it
-            self.wait(_GRACE)
+            self.wait(grace)
             self._kill_group()
             os.close(self.pidfd)
         return self._process.wait()

@@ -4,6 +4,10 @@ A loop runs callbacks at moments of its clock. Callbacks due at the same moment 
 run in virtual time is a pure function of its inputs. `VirtualLoop` runs in the caller's thread and jumps from one deadline to
 the next; `netemu.io.loop.RealLoop` has the same face over epoll and a thread of its own.
 
+A part may live in virtual time by itself and only say when it wants its turn: a real kernel does (`netemu.guest.timetravel`). It
+enlists for a rank and asks for its turns with that, so that they come behind all else that is due at the same moment. In its turn
+it may move the clock as far as `horizon`, up to which nothing else happens.
+
 Before a virtual loop lets time pass it asks its pollers: parts that live outside the clock (real sockets on loopback, a C library
 with its own descriptors) and may have something to do at this very moment.
 """
@@ -87,24 +91,24 @@ class Loop(Protocol):
 
 
 class TimerHeap:
-    """Timers by moment, then by the order in which they were asked for."""
+    """Timers by moment, then by rank, then by the order in which they were asked for."""
 
     __slots__ = ("_heap", "_sequence")
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, int, Timer]] = []
+        self._heap: list[tuple[int, int, int, Timer]] = []
         self._sequence = 0
 
-    def add(self, when: int, callback: Callback) -> Timer:
+    def add(self, when: int, callback: Callback, rank: int = 0) -> Timer:
         timer = Timer(when, callback)
         self._sequence += 1
-        heapq.heappush(self._heap, (when, self._sequence, timer))
+        heapq.heappush(self._heap, (when, rank, self._sequence, timer))
         return timer
 
     def next_deadline(self) -> int | None:
         """The moment of the first timer that still stands."""
         heap = self._heap
-        while heap and heap[0][2].cancelled:
+        while heap and heap[0][-1].cancelled:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
@@ -113,7 +117,7 @@ class TimerHeap:
         deadline = self.next_deadline()
         if deadline is None or deadline > now:
             return None
-        return heapq.heappop(self._heap)[2]
+        return heapq.heappop(self._heap)[-1]
 
 
 class VirtualLoop:
@@ -125,6 +129,8 @@ class VirtualLoop:
         self._ready: deque[Callback] = deque()
         self._pollers: list[Callable[[], bool]] = []
         self._running = False
+        self._deadline = self.clock.now()
+        self._enlisted = 0
 
     def now(self) -> int:
         return self.clock.now()
@@ -132,8 +138,22 @@ class VirtualLoop:
     def call_soon(self, callback: Callback) -> None:
         self._ready.append(callback)
 
-    def call_at(self, when: int, callback: Callback) -> Timer:
-        return self._timers.add(when, callback)
+    def call_at(self, when: int, callback: Callback, rank: int = 0) -> Timer:
+        """Run `callback` at `when`, behind those of lower rank."""
+        return self._timers.add(when, callback, rank)
+
+    def enlist(self) -> int:
+        """The rank of one more part that lives in this loop's time by itself; they count from 1."""
+        self._enlisted += 1
+        return self._enlisted
+
+    def horizon(self) -> int:
+        """Until when nothing else happens: the part whose turn it is may advance the clock as far as that."""
+        if self._ready or self._pollers:  # a poller may bring something at any moment
+            return self.now()
+        following = self._timers.next_deadline()
+        until = self._deadline if following is None else min(self._deadline, following)
+        return max(until, self.now())
 
     def add_poller(self, poller: Callable[[], bool]) -> None:
         self._pollers.append(poller)
@@ -145,6 +165,7 @@ class VirtualLoop:
         if self._running:
             raise LocalError("a blocking helper was called from inside the loop; use the non-blocking call in a callback")
         self._running = True
+        self._deadline = deadline
         try:
             return self._run_until(condition, deadline)
         finally:

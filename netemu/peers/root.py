@@ -18,7 +18,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 
 from netemu.errors import HostError, LocalError
 
-__all__ = ["PEERS", "Peer", "cache_directory", "locate", "mirror"]
+__all__ = ["PEERS", "Peer", "cache_directory", "locate", "lock", "mirror", "unpack"]
 
 
 class _Package(NamedTuple):
@@ -68,10 +68,15 @@ class Peer:
         return _PACKAGES[self.program].executable
 
     @property
+    def _packages(self) -> tuple[str, ...]:
+        return (self.package, *_PACKAGES[self.program].companions)
+
+    @property
     def root(self) -> Path:
         """Where its root is, or would be. Only for a peer with a suite."""
-        recipe = sha256("\n".join((platform.machine(), *self._recipe("mirror"))).encode()).hexdigest()[:12]
-        return _cache() / f"{self.suite}-{self.package}-{recipe}"
+        parts = (platform.machine(), *_recipe(self._packages, str(self.suite), "mirror"))
+        recipe = sha256("\n".join(parts).encode()).hexdigest()[:12]
+        return cache_directory("roots") / f"{self.suite}-{self.package}-{recipe}"
 
     def missing(self) -> str | None:
         """Why it cannot be run, in one sentence with the way out, or None."""
@@ -98,34 +103,17 @@ class Peer:
             raise LocalError(f"{self} is the one in PATH: apt-get install {self.package}, or name a suite, as in {_EXAMPLE}")
         if shutil.which("mmdebstrap") is None:
             raise LocalError("mmdebstrap is not in PATH: install the Debian package mmdebstrap")
-        with _lock(_cache()):
+        with lock(cache_directory("roots")):
             if not self.root.is_dir():
                 self._make()
 
     def _make(self) -> None:
-        place = Path(tempfile.mkdtemp(prefix=f".{self.suite}-", dir=_cache()))
+        place = Path(tempfile.mkdtemp(prefix=f".{self.suite}-", dir=cache_directory("roots")))
         try:
-            command, *sources = self._recipe(mirror())
-            log = subprocess.run(
-                [*command.split(), str(self.suite).removesuffix(_BACKPORTS), str(place / "root"), *sources],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=_PATIENCE,
-                check=False,
-            )
-            if log.returncode:
-                raise HostError(errno.EIO, f"install {self}: mmdebstrap said {_errors(log.stderr)!r}")
+            unpack(self._packages, str(self.suite), place / "root")
             (place / "root").rename(self.root)
         finally:
             shutil.rmtree(place, ignore_errors=True)
-
-    def _recipe(self, site: str) -> tuple[str, ...]:
-        """The command, and the sources of packages."""
-        suites = dict.fromkeys((str(self.suite).removesuffix(_BACKPORTS), str(self.suite)))
-        packages = (self.package, *_PACKAGES[self.program].companions)
-        command = f"mmdebstrap --variant=extract --include={','.join(f'{package}/{self.suite}' for package in packages)}"
-        return command, *(f"deb {site} {suite} main" for suite in suites)
 
 
 PEERS: Final = (
@@ -168,6 +156,28 @@ def mirror() -> str:
     raise LocalError(f"apt has no source for {codename} main; this needs a Debian machine with its archive in sources.list(5)")
 
 
+def unpack(packages: Sequence[str], suite: str, root: Path) -> None:
+    """Unpack `packages` of `suite` and what they depend on into `root`; `HostError` if that could not be."""
+    command, *sources = _recipe(packages, suite, mirror())
+    log = subprocess.run(
+        [*command.split(), suite.removesuffix(_BACKPORTS), str(root), *sources],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE,
+        check=False,
+    )
+    if log.returncode:
+        raise HostError(errno.EIO, f"unpack {packages[0]} of {suite}: mmdebstrap said {_errors(log.stderr)!r}")
+
+
+def _recipe(packages: Sequence[str], suite: str, site: str) -> tuple[str, ...]:
+    """The command, and the sources of packages."""
+    suites = dict.fromkeys((suite.removesuffix(_BACKPORTS), suite))
+    command = f"mmdebstrap --variant=extract --include={','.join(f'{package}/{suite}' for package in packages)}"
+    return command, *(f"deb {site} {name} main" for name in suites)
+
+
 def _errors(log: str) -> str:
     """What of a log says why: lines of apt and mmdebstrap that begin with E."""
     return " ".join(line for line in log.splitlines() if line.startswith("E:")) or log[-300:]
@@ -179,13 +189,9 @@ def cache_directory(kind: str) -> Path:
     return Path(base) / "netemu" / kind
 
 
-def _cache() -> Path:
-    return cache_directory("roots")
-
-
 @contextmanager
-def _lock(directory: Path) -> Iterator[None]:
-    """One maker of roots at a time, on this machine; the lock goes with its holder."""
+def lock(directory: Path) -> Iterator[None]:
+    """One maker of what lies in `directory` at a time, on this machine; the lock goes with its holder."""
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

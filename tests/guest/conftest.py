@@ -5,8 +5,14 @@ import pytest
 from netemu.guest.netns import NetnsGuest
 from netemu.guest.qemu import QemuGuest
 from netemu.guest.uml import UmlGuest
+from netemu.guest.virtualuml import VirtualUmlGuest
 
-PROBES = {"netns": NetnsGuest.probe, "uml": UmlGuest.probe, "qemu": QemuGuest.probe}
+PROBES = {
+    "netns": NetnsGuest.probe,
+    "uml": UmlGuest.probe,
+    "uml-virtual": VirtualUmlGuest.probe,
+    "qemu": QemuGuest.probe,
+}
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 
 import pytest
+from guest_processes import processes_of
 
 from netemu.errors import HostError, LocalError, NetemuTimeoutError
 from netemu.guest.uml import UmlGuest
@@ -21,20 +21,6 @@ def network(require_guest):
     require_guest("uml")
     with Network(clock="real") as network:
         yield network
-
-
-def processes_of(session):
-    """Those of a session, zombies left out: they are their parent's to bury."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            try:
-                state, _, _, session_id = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
-            except OSError:
-                continue
-            if int(session_id) == session and state != "Z":
-                found.append(int(entry.name))
-    return found
 
 
 def test_a_killed_kernel_ends_a_command(network):

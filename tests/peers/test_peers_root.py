@@ -124,7 +124,7 @@ def test_two_at_once_make_one(cache, script, apt, log):
 
 def test_a_failure_leaves_nothing_and_tells_why(cache, script, apt):
     script("mmdebstrap", 'echo "I: here" >&2; echo "E: no such suite" >&2; exit 25')
-    with pytest.raises(HostError, match="install passt@trixie-backports: mmdebstrap said 'E: no such suite'"):
+    with pytest.raises(HostError, match="unpack passt of trixie-backports: mmdebstrap said 'E: no such suite'"):
         PEER.install()
     assert [path.name for path in cache.iterdir()] == [".lock"]
     with pytest.raises(LocalError, match="not installed"):

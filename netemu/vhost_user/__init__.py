@@ -1,0 +1,1 @@
+"""The vhost-user protocol: a virtio device in another process than its driver's machine."""
