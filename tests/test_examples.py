@@ -17,9 +17,16 @@ NEEDED = {"gcc": "gcc", "make": "make", "/usr/include/lwip/lwipopts.h": "liblwip
 DEVIATIONS = {
     "rfc1122/3.2.1.3/03": "a source on loopback is accepted; the answer to it wants a thread that the example has not",
     "rfc1122/3.2.1.3/04": "127.0.0.1 is answered on the wire",
+    "rfc1122/3.2.2.1/02": "its UDP does not hear of ICMP errors",
+    "rfc1122/3.2.2.4/01": "as 3.2.2.1/02",
+    "rfc1122/3.2.2.5/01": "as 3.2.2.1/02",
     "rfc1122/3.2.2/07": "a closed port is reported to who asked everybody at the link",
     "rfc1122/3.2.2/08": "as 3.2.1.3/03",
     "rfc1122/3.3.6/01": "a frame to everybody with the guest's address is answered",
+    "rfc1122/4.1.3.3/01": "as 3.2.2.1/02",
+    "rfc1122/4.1.3.6/01": "a source on loopback is accepted",
+    "rfc768/fields/03": "the length of a UDP datagram is not read: what is behind it belongs to it, and spoils its checksum",
+    "rfc768/fields/04": "as fields/03: a length below the least is not noticed",
 }
 
 
