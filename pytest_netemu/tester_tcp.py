@@ -107,10 +107,19 @@ class TcpPeer:
     def awaited(cls, tester: Station, port: int, *, within: float = 2.0) -> Self:
         """The connection whose SYN to `port` has come and was not answered yet."""
         __tracebackhide__ = True
-        packet = tester.expect(Tcp, within=within, flags=SYN, destination_port=port)
-        peer = cls(tester, packet[Tcp].source_port, packet[IPv4].source, local_port=port)
-        peer.take(packet[Tcp])
+        return cls.asked(tester, tester.expect(Tcp, within=within, flags=SYN, destination_port=port))
+
+    @classmethod
+    def asked(cls, tester: Station, packet: Packet) -> Self:
+        """The connection that this SYN asks for."""
+        syn = packet[Tcp]
+        peer = cls(tester, syn.source_port, packet[IPv4].source, local_port=syn.destination_port)
+        peer.take(syn)
         return peer
+
+    def send_octets(self, octets: bytes) -> None:
+        """Send a segment as these octets; `seq` stays."""
+        self.last_sent = self.tester.send_ip(self.tester.ip(self.remote, Protocol.TCP, octets))
 
     def receive(self, count: int, *, within: float = 10.0) -> bytes:
         """`count` octets in order, each segment acknowledged as it comes."""

@@ -27,6 +27,13 @@ DEVIATIONS = {
     "rfc1122/4.1.3.6/01": "a source on loopback is accepted",
     "rfc768/fields/03": "the length of a UDP datagram is not read: what is behind it belongs to it, and spoils its checksum",
     "rfc768/fields/04": "as fields/03: a length below the least is not noticed",
+    "rfc9293/3.4.1/01": "initial sequence numbers count the timer's ticks",
+    "rfc9293/3.5/01": "a SYN in SYN-SENT is dropped: no simultaneous open",
+    "rfc9293/3.5.2/02": "a reset has ACK set and takes its number from the ACK field all the same",
+    "rfc9293/3.8.3/01": "a SYN is repeated six times, in 18 s",
+    "rfc9293/3.9.2.2/01": "TCP is told nothing of ICMP errors",
+    "rfc9293/3.9.2.2/04": "as 3.9.2.2/01",
+    "rfc9293/3.10.7.4/08": "as 3.5/01",
 }
 
 

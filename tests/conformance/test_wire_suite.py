@@ -15,6 +15,8 @@ GUESTS = {"netns": NetnsGuest.probe, "uml": UmlGuest.probe}
 LINUX = {
     "rfc1122/3.2.2/03": "errors have the precedence of internetwork control, as RFC 1812 4.3.2.5 asks of routers",
     "rfc1122/3.3.6/01": "an echo request in a frame to everybody is answered",
+    "rfc9293/3.9.2.3/02": "a SYN from the network's broadcast address is answered where reverse paths are not checked (rp_filter)",
+    "rfc9293/3.10.7.4/08": "a reset in SYN-RECEIVED is ECONNRESET, whoever opened the connection",
 }
 
 
