@@ -15,9 +15,10 @@ from netemu.errors import LocalError
 from netemu.net.port import Port
 from netemu.net.sockets import DEFAULT_TIMEOUT, Address, Datagram, Listener, Stream
 from netemu.stack.lease import Lease
+from netemu.stack.router_discovery import Slaac
 from netemu.wire.address import IPAddress, MacAddress
 
-__all__ = ["CAPABILITIES", "CommandResult", "Guest", "Lease", "PingError", "PingResult", "require"]
+__all__ = ["CAPABILITIES", "CommandResult", "Guest", "Lease", "PingError", "PingResult", "SlaacGuest", "require"]
 
 CAPABILITIES = {
     "dhcp4": "leases an address with a DHCP client of its own",
@@ -124,6 +125,17 @@ class Guest(Protocol):
     def run(self, command: str, *, timeout: float = DEFAULT_TIMEOUT) -> CommandResult: ...
     def close(self) -> None:
         """Power off: every process, socket and namespace of the guest is gone afterwards."""
+        ...
+
+
+class SlaacGuest(Guest, Protocol):
+    """A guest that can do `slaac`."""
+
+    def slaac(self, *, timeout: float = 60.0) -> Slaac:
+        """Configure IPv6 from the routers of the link, anew; returns when no address is tentative any more.
+
+        Without an answer of a router it is a `NetemuTimeoutError`.
+        """
         ...
 
 

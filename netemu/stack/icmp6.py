@@ -33,12 +33,13 @@ def error_about6(
 
     RFC 4443 2.4(e): never about an ICMPv6 error or a redirect; never about a multicast, in the packet or
     (`link_multicast`) on the link, but for PACKET_TOO_BIG and an unknown option; never to a source that is no single node.
-    And never about a fragment other than the first, whose sender could not tell what it was.
+    A fragment other than the first may be complained of (RFC 8200 4.5); what it is a part of, it does not tell.
     """
     fragment = packet.fragment
-    if packet.source.is_unspecified or packet.source.is_multicast or (fragment is not None and fragment.offset):
+    begins = fragment is None or not fragment.offset
+    if packet.source.is_unspecified or packet.source.is_multicast:
         return None
-    if packet.next_header == NextHeader.ICMPV6 and _is_error(packet.payload):
+    if begins and packet.next_header == NextHeader.ICMPV6 and _is_error(packet.payload):
         return None
     message = build(packet.pack())
     if (packet.destination.is_multicast or link_multicast) and not _answers_multicast(message):

@@ -205,11 +205,13 @@ class Ipv6Layer:
     def _receive_icmp(self, packet: IPv6, message: Icmpv6, now: int) -> None:
         host = self._host
         if message.type == Icmpv6Type.ECHO_REQUEST:
-            if packet.destination.is_multicast or packet.source.is_unspecified:
-                host.counters["icmp6-multicast-echo"] += 1
+            to_group = packet.destination.is_multicast  # answered by one of us (RFC 4443 4.2)
+            source = self.node.addresses.source_for(packet.source) if to_group else packet.destination
+            if source is None or packet.source.is_unspecified:
+                host.counters["icmp6-echo-unanswerable"] += 1
                 return
             reply = Icmpv6.echo_reply(message.identifier, message.sequence, message.payload)
-            self._queue(_icmp(reply, packet.destination, packet.source))
+            self._queue(_icmp(reply, source, packet.source))
             host.wake()
         elif message.type == Icmpv6Type.ECHO_REPLY:
             host.echo.receive(message, packet.source)

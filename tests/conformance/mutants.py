@@ -9,6 +9,7 @@ from mutants_services import FORWARDS, NAMES, OPTIONS, PING
 from mutants_tcp import TCP_CLOSE, TCP_DATA, TCP_HANDSHAKE, TCP_URGENT
 from mutants_tftp import TFTP
 from mutants_wire import WIRE_ARP, WIRE_ICMP, WIRE_IPV4
+from mutants_wire6 import WIRE_HEADERS6, WIRE_ICMP6, WIRE_NEIGHBOURS6
 from mutants_wire_tcp import WIRE_TCP_CONNECT, WIRE_TCP_LISTEN
 from mutants_wire_udp import WIRE_UDP
 
@@ -41,6 +42,9 @@ WIRE = (
     *WIRE_UDP,
     *WIRE_TCP_LISTEN,
     *WIRE_TCP_CONNECT,
+    *WIRE_HEADERS6,
+    *WIRE_ICMP6,
+    *WIRE_NEIGHBOURS6,
 )
 
 MUTANTS = {"pytest_netemu.suites.user_network": USER_NETWORK, "pytest_netemu.suites.wire": WIRE}

@@ -162,6 +162,24 @@ def test_a_bad_fragment_is_told(wire):
     assert error_in(wire.give(replace(udp(b"x"), extensions=(header,)))[0])[:3] == (4, 0, 4)
 
 
+def test_a_fragment_that_makes_its_packet_too_long_is_told(wire):
+    """RFC 8200 4.5, for any fragment."""
+    header = Fragment6(65_528, False, 1).extension()
+    assert error_in(wire.give(replace(udp(bytes(16)), extensions=(header,)))[0])[:3] == (4, 0, 42)
+
+
+@pytest.mark.parametrize("next_header", [NextHeader.TCP, NextHeader.DESTINATION_OPTIONS])
+def test_a_first_fragment_has_all_headers(wire, next_header):
+    """RFC 8200 4.5: a parameter problem, code 3, that points at nothing."""
+    first = IPv6(PEER, HERE, next_header, b"\x11\1" + bytes(6))
+    assert error_in(wire.give(replace(first, extensions=(Fragment6(0, True, 1).extension(),)))[0])[:3] == (4, 3, 0)
+
+
+def test_an_echo_request_for_all_is_answered_by_one(wire):
+    (answer,) = wire.give(icmp(Icmpv6.echo_request(1, 1, b""), destination=ALL_NODES))
+    assert (answer.source, answer.destination) == (HERE, PEER)
+
+
 def test_a_packet_whose_rest_never_comes_is_told(wire):
     first = replace(udp(bytes(100)), payload=udp(bytes(100)).payload[:64], extensions=(Fragment6(0, True, 1).extension(),))
     wire.give(first)
@@ -204,7 +222,7 @@ def test_errors_are_limited(wire):
         (udp(source=IPv6Address("::1")), "ip6-bad-source"),
         (udp(source=HERE), "ip6-bad-source"),
         (icmp(Icmpv6(200, 0, 0, b"")), "icmp6-ignored"),
-        (icmp(Icmpv6.echo_request(1, 1, b""), destination=ALL_NODES), "icmp6-multicast-echo"),
+        (icmp(Icmpv6.echo_request(1, 1, b""), source=ANY), "icmp6-echo-unanswerable"),
         (icmp(Icmpv6.echo_reply(1, 1, b"")), "icmp-unexpected-reply"),
         (icmp(Icmpv6.unreachable(4, b"short")), "malformed-icmpv6.quotation"),
         (icmp(Icmpv6.packet_too_big(1280, udp(source=HERE, destination=PEER).pack())), "icmp6-error-unexpected"),
