@@ -27,7 +27,7 @@ _GUESTS: Final = {
     "inproc": _SOCKETS | {"slaac", "dhcp6", "ipv6", "frames", "virtual-clock"},
     "netns": _SOCKETS | {"run"},
     "uml": _SOCKETS | {"run"},
-    "qemu": _SOCKETS | {"run"},
+    "qemu": _SOCKETS | {"run", "nic"},
 }
 _PROBES: Final = {
     "netns": "netemu.guest.netns:NetnsGuest.probe",

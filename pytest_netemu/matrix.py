@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import pytest
 
 from pytest_netemu import markers
-from pytest_netemu.options import NICS, SETTINGS, ClockKind, Settings
+from pytest_netemu.options import NO_NIC, SETTINGS, ClockKind, Settings, nics
 from pytest_netemu.platform import PLATFORM
 from pytest_netemu.registry import ARMS, Arm, BackendRegistry, GuestRegistry, Registration
 
@@ -41,7 +41,7 @@ BACKENDS: Final = pytest.StashKey[BackendRegistry]()
 
 _AXES: Final = {"netemu_backend": "backends", "netemu_nic": "nics", "netemu_guest": "guests"}
 _FACTORIES: Final = {"netemu_inproc": "inproc", "netemu_netns": "netns", "netemu_uml": "uml", "netemu_qemu": "qemu"}
-_ONLY_NIC: Final = ("direct",)
+_ONLY_NIC: Final = (NO_NIC,)
 
 
 class Cell(NamedTuple):
@@ -91,8 +91,8 @@ def parametrize(metafunc: pytest.Metafunc) -> None:
 
 def _marked(item: pytest.Item) -> dict[str, tuple[str, ...]]:
     """The names by axis of the nearest `netemu_matrix` mark; one that is not registered is a `pytest.UsageError`."""
-    registered = {"guests": item.config.stash[GUESTS].names, "backends": item.config.stash[BACKENDS].names, "nics": NICS}
     for mark in markers.of(item, markers.MatrixMark):
+        registered = {"guests": item.config.stash[GUESTS].names, "backends": item.config.stash[BACKENDS].names, "nics": nics()}
         for axis, names in mark.axes.items():
             for name in names:
                 if name not in registered[axis]:
@@ -200,7 +200,8 @@ def _in_cells(item: pytest.Item, settings: Settings) -> bool:
 def check_cell(item: pytest.Item) -> None:
     """Before anything is set up: skip what is unsupported, then what this machine cannot run."""
     __tracebackhide__ = True
-    parts = list(cell_of(item).parts())
+    cell = cell_of(item)
+    parts = list(cell.parts())
     if not parts:
         return
     from netemu.guest.protocol import CAPABILITIES
@@ -208,6 +209,7 @@ def check_cell(item: pytest.Item) -> None:
 
     vocabulary = {"guest": CAPABILITIES, "backend": BACKEND_CAPABILITIES}
     wanted = requirements(item) + (["virtual-clock"] if clock_of(item) == "virtual" else [])
+    wanted += ["nic"] if cell.nic not in (None, NO_NIC) else []
     for kind, part in parts:
         for name in wanted:
             if name in vocabulary[kind] and name not in part.capabilities:

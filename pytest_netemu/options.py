@@ -12,7 +12,7 @@ from typing import Final, Literal, NamedTuple, cast
 
 import pytest
 
-__all__ = ["NICS", "SETTINGS", "CaptureMode", "ClockKind", "Settings", "add_options", "read_settings"]
+__all__ = ["NO_NIC", "SETTINGS", "CaptureMode", "ClockKind", "Settings", "add_options", "nics", "read_settings"]
 
 ClockKind = Literal["virtual", "real"]
 CaptureMode = Literal["always", "on-fail", "never"]
@@ -21,7 +21,7 @@ _PROGRAM: Final = "=exec:"
 
 CLOCKS: Final = ("virtual", "real")
 CAPTURE_MODES: Final = ("always", "on-fail", "never")
-NICS: Final = ("direct",)  # the NIC models; "direct" joins the guest's stack to the netdev without one
+NO_NIC: Final = "direct"  # joins the guest's stack to the netdev without a NIC, or through the one that the guest has by itself
 
 
 class _Option(NamedTuple):
@@ -54,7 +54,7 @@ _OPTIONS: Final = {
         "NAME",
         "direct",
         True,
-        "NIC models between guest and backend; repeat it, or separate names by commas. Only 'direct', which is none, is there.",
+        "NIC models, for guests that have the one asked for (qemu); repeat it, or separate names by commas. 'direct' is none.",
     ),
     "capture": _Option(
         "--netemu-capture",
@@ -132,7 +132,7 @@ def read_settings(config: pytest.Config, guests: Collection[str], backends: Coll
     return Settings(
         guests=_names(config, "guests", guests),
         backends=_names(config, "backends", backends),
-        nics=_names(config, "nics", NICS),
+        nics=_names(config, "nics", (NO_NIC,) if _many(config, "nics") == (NO_NIC,) else nics()),
         capture=cast("CaptureMode", _choice(config, "capture", CAPTURE_MODES)),
         out=base / _one(config, "out"),
         seed=int(seed),
@@ -140,6 +140,13 @@ def read_settings(config: pytest.Config, guests: Collection[str], backends: Coll
         clock=cast("ClockKind", _choice(config, "clock", CLOCKS)),
         narrowed=frozenset(axis for axis in ("guests", "backends", "nics") if config.getoption(f"netemu_{axis}")),
     )
+
+
+def nics() -> tuple[str, ...]:
+    """What may be between a guest and its netdev: nothing, or one of QEMU's models."""
+    from netemu.guest.nics import NICS
+
+    return NO_NIC, *NICS
 
 
 def _one(config: pytest.Config, name: str) -> str:

@@ -32,6 +32,7 @@ CAPABILITIES = {
     "tcp.half-close": "can finish sending and go on receiving",
     "udp": "sends and receives UDP datagrams",
     "run": "runs shell commands",
+    "nic": "has the NIC model that a test chooses",
     "frames": "sends and sees raw frames at its NIC",
     "virtual-clock": "lives in the network's virtual clock",
 }

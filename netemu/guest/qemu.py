@@ -26,7 +26,7 @@ from typing import Final
 from netemu.errors import HostError, LocalError, NetemuError
 from netemu.guest import busybox
 from netemu.guest.initramfs import UDHCPC_SCRIPT
-from netemu.guest.linux import LinuxGuest
+from netemu.guest.linux import CAPABILITIES, LinuxGuest
 from netemu.guest.nics import DEFAULT_NIC, find_nic
 from netemu.guest.protocol import CommandResult
 from netemu.guest.qemu_files import INTERFACE, READDRESS
@@ -99,6 +99,10 @@ class QemuGuest(LinuxGuest):
         """Which kernel on which QEMU, and how that runs it, such as `6.12.107+deb13-amd64 on QEMU 7.2.22 (tcg)`."""
         machine = _machine(qemu, kernel)
         return f"{machine.kernel.release} on {machine.qemu} ({machine.accelerator})"
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return CAPABILITIES | {"nic"}
 
     @property
     def pid(self) -> int:

@@ -135,7 +135,7 @@ class Process:
                 stdin=self._said.fileno(),
                 output=self._said.fileno(),
                 pass_fds=descriptors,
-                environment={"PATH": os.defpath, **machine.qemu.environment},
+                environment={"PATH": os.defpath, **dict(machine.qemu.environment)},
             )
             made.callback(self._process.close)
             with loop:

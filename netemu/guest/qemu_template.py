@@ -22,6 +22,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Final
 from uuid import UUID, uuid4
@@ -61,8 +62,7 @@ class Template:
         self.nic = nic
         if nic is not None:
             _check(machine, nic)
-        self._initramfs = qemu_files.build(find_busybox(), machine.kernel)
-        self._name = f"{nic.model if nic else 'none'}-{self._digest()}"
+        self._name = f"{nic.model if nic else 'none'}-{_digest(machine)}"
         self._directory = templates().get(self._name, self._boot if nic is None else self._derive)
 
     def start(self, loop: Loop) -> Process:
@@ -73,14 +73,6 @@ class Template:
         """Copies of it do not work: have it made again."""
         templates().discard(self._name)
 
-    def _digest(self) -> str:
-        """Another one whenever a state would not fit, or the guest would be another one."""
-        machine = self.machine
-        words = machine.arguments(Path(_INITRAMFS), Path(_RAM), share=False, generation="")
-        digest = hashlib.sha256(self._initramfs)
-        digest.update("\0".join((*machine.qemu.command, machine.qemu.version, machine.kernel.release, *words)).encode())
-        return digest.hexdigest()[:16]
-
     def _run(self, loop: Loop, ram: Path, *, share: bool) -> Process:
         place = self._directory
         arguments = self.machine.arguments(place / _INITRAMFS, ram, share=share, generation=str(uuid4()))
@@ -90,7 +82,7 @@ class Template:
 
     def _boot(self, place: Path) -> None:
         initramfs = place / _INITRAMFS
-        initramfs.write_bytes(self._initramfs)
+        initramfs.write_bytes(qemu_files.build(find_busybox(), self.machine.kernel))
         arguments = self.machine.arguments(initramfs, place / _RAM, share=True, generation=str(UUID(int=0)))
         with _private_loop() as loop, _closing(Process(loop, self.machine, arguments)) as process:
             shell = ConsoleShell(process.shell, "template", process.obituary)
@@ -144,6 +136,16 @@ def find_accelerator(machine: Machine) -> Accelerator:
     return "tcg" if (templates().get(f"kvm-{digest}", boot) / _REFUSAL).exists() else "kvm"
 
 
+@cache
+def _digest(machine: Machine) -> str:
+    """Another one whenever a state would not fit, or the guest would be another one."""
+    words = machine.arguments(Path(_INITRAMFS), Path(_RAM), share=False, generation="")
+    digest = hashlib.sha256(qemu_files.build(find_busybox(), machine.kernel))
+    digest.update("\0".join((*machine.qemu.command, machine.qemu.version, machine.kernel.release, *words)).encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
 def _check(machine: Machine, nic: Nic) -> None:
     """`LocalError` if this QEMU or this kernel knows nothing of the NIC."""
     if nic.model not in machine.qemu.devices():

@@ -17,6 +17,7 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +34,7 @@ _PAYLOAD_AT: Final = 0x248
 _SECTOR: Final = 512
 _SIZE: Final = 4  # octets behind the compressed kernel, which say how long it will be
 _ELF: Final = b"\x7fELF"
+_MISSING: Final = Path()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +52,25 @@ class Kernel:
 
     def module(self, name: str) -> bytes | None:
         """The module `name` (hyphens and underscores are one), unpacked; None if it is built in. Missing: `LocalError`."""
-        pattern = re.sub("[-_]", "[-_]", name) + ".ko"
-        if re.search(f"/{pattern}$", (self.modules / "modules.builtin").read_text(), re.MULTILINE):
+        path = _index(self.modules).get(_normal(name), _MISSING)
+        if path is _MISSING:
+            raise LocalError(f"Linux {self.release} has no module {name}: take another kernel, or do without what needs it")
+        if path is None:
             return None
-        for path in self.modules.rglob(f"{re.sub('[-_]', '?', name)}.ko*"):
-            if re.fullmatch(rf"{pattern}(\.xz)?", path.name):
-                octets = path.read_bytes()
-                return lzma.decompress(octets) if path.suffix == ".xz" else octets
-        raise LocalError(f"Linux {self.release} has no module {name}: take another kernel, or do without what needs it")
+        octets = path.read_bytes()
+        return lzma.decompress(octets) if path.suffix == ".xz" else octets
+
+
+@cache
+def _index(modules: Path) -> dict[str, Path | None]:
+    """Where each module is; None for one that is built in."""
+    files = {_normal(path.name.partition(".ko")[0]): path for path in modules.rglob("*.ko*")}
+    built_in = (modules / "modules.builtin").read_text().split()
+    return files | {_normal(Path(line).stem): None for line in built_in}
+
+
+def _normal(module: str) -> str:
+    return module.replace("-", "_")
 
 
 def find_kernel(name: str) -> Kernel:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -31,7 +30,7 @@ class Qemu:
 
     peer: Peer
     command: tuple[str, ...]
-    environment: Mapping[str, str]
+    environment: tuple[tuple[str, str], ...]
     version: str
 
     def __str__(self) -> str:
@@ -52,10 +51,11 @@ def find_qemu(name: str = "qemu") -> Qemu:
 
 @cache
 def _find(peer: Peer, program: tuple[str, ...]) -> Qemu:
-    command, environment = program, {}
+    command = program
+    environment: tuple[tuple[str, str], ...] = ()
     if peer.suite is not None:
         command += tuple(word for place in _FIRMWARE for word in ("-L", str(peer.root / place)))
-        environment["QEMU_MODULE_DIR"] = str(min(peer.root.glob("usr/lib/*/qemu"), default=peer.root))
+        environment = (("QEMU_MODULE_DIR", str(min(peer.root.glob("usr/lib/*/qemu"), default=peer.root))),)
     said = _run((*program, "--version"))
     found = _VERSION.search(said)
     if found is None:

@@ -58,8 +58,9 @@ def test_the_lease_is_in_use_inside(leased):
 
 def test_capabilities_are_the_protocols_words(leased):
     network, _, guest = leased
-    known = frozenset(CAPABILITIES) - {"frames", "virtual-clock", "ipv6", "slaac", "dhcp6"}
-    assert guest.capabilities == known | ({"virtual-clock"} if network.clock == "virtual" else set())
+    known = frozenset(CAPABILITIES) - {"frames", "virtual-clock", "ipv6", "slaac", "dhcp6", "nic"}
+    own = ({"virtual-clock"} if network.clock == "virtual" else set()) | ({"nic"} if guest.kind == "qemu" else set())
+    assert guest.capabilities == known | own
 
 
 def test_ping_the_gateway(leased):

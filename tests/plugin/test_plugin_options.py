@@ -19,7 +19,7 @@ CELL = "def test_cell(netemu_backend, netemu_guest): assert netemu_guest.address
     [
         (["--netemu-guest=toaster"], "'toaster' was given; give one or more of those registered: inproc, netns, qemu, uml"),
         (["--netemu-backend=netemu,toaster"], "'toaster' was given; give one or more of those registered: libslirp, netemu"),
-        (["--netemu-nic=e1000"], "'e1000' was given; give one or more of those registered: direct"),
+        (["--netemu-nic=e1001"], "'e1001' was given; give one or more of those registered: direct, e1000"),
         (["--netemu-guest=,"], "'' was given"),
         (["--netemu-capture=sometimes"], "'sometimes' was given; give one of always, on-fail, never"),
         (["--netemu-seed=x"], "'x' was given; give a number, zero or more"),
@@ -345,3 +345,10 @@ class TestHooks:
         assert counts in ({"skipped": 1}, {"errors": 1})
         assert ("skipped" in counts) == (outcome == "skipped")
         result.stdout.fnmatch_lines(["*guest mine: the hall is closed*"])
+
+
+def test_a_guest_without_the_nic_is_unsupported(pytester):
+    pytester.makepyfile("def test_it(netemu_guest, netemu_nic): pass")
+    ran = pytester.runpytest("--netemu-nic=e1000,direct", "-rs")
+    ran.assert_outcomes(passed=1, skipped=1)
+    ran.stdout.fnmatch_lines(["*unsupported: guest inproc lacks nic: it is not one that has the NIC model that a test chooses"])
