@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from netemu.guest.protocol import Guest
     from netemu.netdev.protocol import UserBackend
     from netemu.network import Network
+    from netemu.peers.command import Command
+    from netemu.user.options import UserOptions
     from pytest_netemu.registry import BackendRegistry, GuestRegistry
 
-__all__ = ["own_commit", "register_backends", "register_guests"]
+__all__ = ["own_commit", "register_backends", "register_guests", "register_program_backends", "register_programs"]
 
 _SOCKETS: Final = frozenset({"dhcp4", "ping", "resolve", "tcp.connect", "tcp.listen", "tcp.half-close", "udp"})
 _GUESTS: Final = {
@@ -63,12 +65,18 @@ def register_guests(registry: GuestRegistry) -> None:
 
 
 def register_programs(registry: GuestRegistry, commands: Mapping[str, str]) -> None:
-    """Guests that are programs of the user's (`netemu.guest.program`), by name."""
+    """Guests that are programs of the user's, by name: with a channel (`netemu.guest.program`), or with a wire alone."""
     if commands:
-        from netemu.guest.program import CAPABILITIES
+        from netemu.guest.exec import SETTINGS, ExecGuest
+        from netemu.guest.program import CAPABILITIES, ProgramGuest
+        from netemu.peers.command import Command
 
         for name, command in commands.items():
-            registry.register(name, partial(_program, command), capabilities=CAPABILITIES, arm="oracle")
+            if "{channel}" in command:
+                make, capabilities = partial(_program, ProgramGuest, command), CAPABILITIES
+            else:
+                make, capabilities = partial(_program, ExecGuest, Command.parse(command, SETTINGS)), ExecGuest.capabilities
+            registry.register(name, make, capabilities=capabilities, arm="oracle")
 
 
 def register_backends(registry: BackendRegistry) -> None:
@@ -90,6 +98,18 @@ def register_backends(registry: BackendRegistry) -> None:
             version=partial(_passt_version, name),
             arm="oracle",
         )
+
+
+def register_program_backends(registry: BackendRegistry, commands: Mapping[str, str]) -> None:
+    """User-mode networks that are programs of the user's (`netemu.peers.program_backend`), by name."""
+    if commands:
+        from netemu.peers.command import Command
+        from netemu.peers.program_backend import SETTINGS, probe, read_capabilities
+
+        for name, text in commands.items():
+            command = Command.parse(text, SETTINGS)
+            make = partial(_program_backend, name, command)
+            registry.register(name, make, capabilities=read_capabilities(command), probe=probe, arm="oracle")
 
 
 def _capabilities(name: str) -> Collection[str]:
@@ -143,11 +163,9 @@ def _guest(kind: str, network: Network, **options: object) -> Guest:
     return make(kind, **options)
 
 
-def _program(command: str, network: Network, **options: object) -> Guest:
-    from netemu.guest.program import ProgramGuest
-
+def _program(kind: Callable[..., Guest], command: object, network: Network, **options: object) -> Guest:
     add = cast("Callable[..., Guest]", network.add_guest)
-    return add(partial(ProgramGuest, command=command), **options)
+    return add(partial(kind, command=command), **options)
 
 
 def _netemu_backend(network: Network, **options: str | Sequence[str]) -> UserBackend:
@@ -167,11 +185,30 @@ def _libslirp_backend(network: Network, **options: str | Sequence[str]) -> UserB
 
 def _passt_backend(name: str, network: Network, **options: str | Sequence[str]) -> UserBackend:
     """The program `name`, with its sockets in a private namespace of its own."""
-    from netemu.peers.passt import PasstBackend, UnsupportedOptionError
+    from netemu.peers.passt import PasstBackend
+
+    return _peer_backend(network, "passt", lambda own, asked: PasstBackend(network.loop, own, asked, name), options)
+
+
+def _program_backend(name: str, command: Command, network: Network, **options: str | Sequence[str]) -> UserBackend:
+    """The program of `command`, with its sockets in a private namespace of its own."""
+    from netemu.peers.program_backend import ProgramBackend
+
+    return _peer_backend(network, name, lambda own, asked: ProgramBackend(network.loop, own, asked, command), options)
+
+
+def _peer_backend(
+    network: Network,
+    name: str,
+    make: Callable[[str, UserOptions], UserBackend],
+    options: Mapping[str, str | Sequence[str]],
+) -> UserBackend:
+    """What `make` makes of an id and the options; one it has nothing for is a verdict of its own."""
+    from netemu.peers.differing import UnsupportedOptionError
     from netemu.user.options import UserOptions
 
     try:
-        backend = PasstBackend(network.loop, f"passt{len(network.backends)}", UserOptions.from_pairs(_pairs(options)), name)
+        backend = make(f"{name}{len(network.backends)}", UserOptions.from_pairs(_pairs(options)))
     except UnsupportedOptionError as error:
         pytest.skip(f"unsupported: {error}")
     network.add_backend(backend)

@@ -40,14 +40,16 @@ _OPTIONS: Final = {
         "NAME",
         "inproc",
         True,
-        "Guests that tests using netemu_guest run on; repeat it, or separate names by commas; NAME=exec:COMMAND is a program.",
+        "Guests that tests using netemu_guest run on; repeat it, or separate names by commas; NAME=exec:COMMAND is a program "
+        "(docs/guests.md).",
     ),
     "backends": _Option(
         "--netemu-backend",
         "NAME",
         "netemu",
         True,
-        "User-mode networks that tests using netemu_backend run on; repeat it, or separate names by commas.",
+        "User-mode networks that tests using netemu_backend run on; repeat it, or separate names by commas; NAME=exec:COMMAND is "
+        "a program (docs/backends.md).",
     ),
     "nics": _Option(
         "--netemu-nic",
@@ -117,9 +119,9 @@ def add_options(parser: pytest.Parser) -> None:
             parser.addini(ini, option.help, type="string", default=option.default)
 
 
-def programs(config: pytest.Config) -> dict[str, str]:
-    """The guests that are programs, by name: the command of each `NAME=exec:COMMAND`."""
-    given = (text.partition(_PROGRAM) for text in _given(config, "guests"))
+def programs(config: pytest.Config, axis: Literal["guests", "backends"]) -> dict[str, str]:
+    """The guests or backends that are programs, by name: the command of each `NAME=exec:COMMAND`."""
+    given = (text.partition(_PROGRAM) for text in _given(config, axis))
     return {name.strip(): command for name, program, command in given if program}
 
 

@@ -42,7 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
     builtin.register_guests(guests)
     builtin.register_backends(backends)
     try:
-        builtin.register_programs(guests, options.programs(config))
+        builtin.register_programs(guests, options.programs(config, "guests"))
+        builtin.register_program_backends(backends, options.programs(config, "backends"))
         config.hook.pytest_netemu_register_guests(registry=guests)
         config.hook.pytest_netemu_register_backends(registry=backends)
     except LocalError as error:

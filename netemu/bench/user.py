@@ -26,9 +26,9 @@ from typing import IO, Final, Self
 
 from netemu.bench.traffic import PINGED, SERVER
 from netemu.errors import LocalError
-from netemu.guest.process import die_with_us
 from netemu.io.namespace import Namespace
 from netemu.io.tap import open_tap
+from netemu.peers.process import die_with_us
 
 __all__ = ["IMPLEMENTATIONS", "MEASURES", "Comparison", "Measure", "compare"]
 

@@ -25,13 +25,13 @@ from netemu.errors import HostError, LocalError, NetemuTimeoutError
 from netemu.guest import udhcpc
 from netemu.guest.busybox import find_busybox
 from netemu.guest.linux import LinuxGuest
-from netemu.guest.process import die_with_us
 from netemu.guest.protocol import CommandResult
 from netemu.io.namespace import Namespace, probe_namespace
 from netemu.io.oshost import OsHost
 from netemu.io.tap import TapPort
 from netemu.net.loop import Loop
 from netemu.net.sockets import DEFAULT_TIMEOUT
+from netemu.peers.process import die_with_us
 from netemu.wire.address import MacAddress
 
 __all__ = ["NetnsGuest"]

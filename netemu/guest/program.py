@@ -23,13 +23,13 @@ from typing import Final, Never
 
 from netemu.errors import LocalError, PeerError
 from netemu.guest.channel import Decoder, Kind, Message, encode
-from netemu.guest.process import ProcessGroup
 from netemu.guest.protocol import CommandResult, Lease, require
 from netemu.guest.remote import RemoteSockets
 from netemu.guest.socketguest import SocketGuest
 from netemu.net.loop import Loop, Timer
 from netemu.net.port import Frame, Port
 from netemu.net.sockets import DEFAULT_TIMEOUT, Address
+from netemu.peers.process import ProcessGroup
 from netemu.wire.address import IPAddress, MacAddress
 from netemu.wire.vnet_hdr import VnetHeader
 

@@ -1,7 +1,7 @@
 """One QEMU process: its command line, and the sockets that join it to the test.
 
 Everything is passed as a descriptor, so nothing but the RAM file has a name: the NIC's cable (`-netdev stream`), the console, the
-two virtio-serial ports and QMP. QEMU ends with the thread that started it (`netemu.guest.process`).
+two virtio-serial ports and QMP. QEMU ends with the thread that started it (`netemu.peers.process`).
 
 The RAM is a file (`memory-backend-file`): shared, it is the file; otherwise writes are the process's own (MAP_PRIVATE), which makes
 a copy of a machine cheap. A copy takes the rest of its state (the devices') from a pipe; the commands that say so are written
@@ -26,11 +26,11 @@ from netemu.guest import qemu_files
 from netemu.guest.channel import PACE, MessagePipe
 from netemu.guest.console import ConsoleLog
 from netemu.guest.nics import NETDEV, ROOT_PORT, Nic
-from netemu.guest.process import ProcessGroup
 from netemu.guest.remote import RemoteSockets
 from netemu.io.watcher import READABLE, FdWatcher
 from netemu.net.loop import Loop
 from netemu.peers.kernel import Kernel
+from netemu.peers.process import ProcessGroup
 from netemu.peers.qemu import Qemu
 from netemu.peers.qmp import Qmp
 from netemu.wire.address import MacAddress

@@ -28,13 +28,13 @@ from netemu.guest import busybox
 from netemu.guest.booted import BootedGuest
 from netemu.guest.channel import PACE, Message, MessagePipe, Pipe
 from netemu.guest.initramfs import open_initramfs
-from netemu.guest.process import ProcessGroup
 from netemu.guest.shell import ConsoleShell
 from netemu.guest.templates import memory_directory
 from netemu.guest.virtualuml import VirtualUmlGuest
 from netemu.io.framefd import FrameDescriptor
 from netemu.io.watcher import READABLE, DescriptorLoop, FdWatcher
 from netemu.net.loop import Loop
+from netemu.peers.process import ProcessGroup
 from netemu.wire.address import MacAddress
 
 __all__ = ["UmlGuest", "uml_guest"]

@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from netemu.errors import LocalError, PeerError
-from netemu.guest.process import ProcessGroup
 from netemu.guest.templates import memory_directory
 from netemu.guest.timetravel import MESSAGE_SIZE, KernelTime, TimeMessage
 from netemu.guest.vhostcard import VhostCard
 from netemu.io.passing import PassingSocket
 from netemu.net.loop import VirtualLoop
+from netemu.peers.process import ProcessGroup
 from netemu.virtio.device import Device
 
 __all__ = ["VirtualKernel"]

@@ -26,19 +26,20 @@ from typing import Final
 
 from netemu.errors import HostError, LocalError, PeerError
 from netemu.io.host import Host
-from netemu.io.namespace import Namespace, probe_namespace
-from netemu.io.oshost import NetnsHost
+from netemu.io.namespace import probe_namespace
 from netemu.io.streamframes import StreamFrames
 from netemu.io.watcher import DescriptorLoop, FdWatcher
 from netemu.net.loop import Loop
 from netemu.net.port import Port
+from netemu.peers.differing import UnsupportedOptionError, refuse_options
+from netemu.peers.outside import RESOLVER, TEMPLATE, open_outside
 from netemu.peers.passt_process import PasstProcess
 from netemu.peers.root import Peer, locate
 from netemu.user.forward import Forward, Place, parse_forward
 from netemu.user.options import UserOptions
 from netemu.wire.address import Endpoint
 
-__all__ = ["CAPABILITIES", "PasstBackend", "UnsupportedOptionError", "probe", "version"]
+__all__ = ["CAPABILITIES", "PasstBackend", "probe", "version"]
 
 CAPABILITIES: Final = frozenset(
     {
@@ -57,9 +58,6 @@ CAPABILITIES: Final = frozenset(
 )
 
 _NOBODY: Final = 65534
-_RESOLVER: Final = "127.0.0.53"  # where `Host.dns_server` serves unless told otherwise
-_TEMPLATE: Final = "template0"
-_TEMPLATE_ADDRESSES: Final = ("198.51.100.1/24", "2001:db8:100::1/64")  # RFC 5737, TEST-NET-2; RFC 3849
 _GUEST6: Final = 0x15  # the guest's place in its IPv6 network: as in IPv4, 10.0.2.15
 _OPTION: Final = re.compile(r"(?<!\S)--[a-z0-9-]+")
 _PATIENCE: Final = 10  # seconds of real time for a word about itself
@@ -77,10 +75,6 @@ _FOREIGN: Final = (
     "dns_name",
     "lease_time",
 )
-
-
-class UnsupportedOptionError(LocalError):
-    """An option of `-netdev user` that this passt has nothing for."""
 
 
 def version(peer: Peer) -> str:
@@ -133,15 +127,10 @@ class PasstBackend:
         self._places = {4: Place(self.net, self.dhcpstart), 6: Place(self.net6, self.net6[_GUEST6])}
         arguments = self._arguments(options)
         with ExitStack() as made:
-            self._namespace = made.enter_context(Namespace(id))
-            self._namespace.add_bridge(_TEMPLATE)
-            for address in _TEMPLATE_ADDRESSES:
-                self._namespace.add_address(address, _TEMPLATE)
-            self._namespace.set_ping_group_range(_NOBODY, _NOBODY)
-            host = NetnsHost(loop, self._namespace, nameservers=(_RESOLVER,))
-            made.callback(host.close)
+            host = open_outside(made, loop, id, (_NOBODY, _NOBODY))
             host.groups = (_NOBODY,)
             self.host: Host = host
+            self._namespace = host.namespace
             self.forwards = tuple(map(self._choose_port, options.hostfwd))
             ours, theirs = map(made.enter_context, socket.socketpair())
             ours.setblocking(False)
@@ -160,9 +149,7 @@ class PasstBackend:
 
     def _arguments(self, options: UserOptions) -> list[str]:
         defaults = UserOptions()
-        foreign = [name for name in _FOREIGN if getattr(options, name) != getattr(defaults, name)]
-        if foreign:
-            raise UnsupportedOptionError(f"passt has nothing for {', '.join(foreign).replace('_', '-')}: leave that out")
+        refuse_options(_FOREIGN, options, "passt")
         known = _options(self._peer)
         wanted: dict[str, object] = {
             "--foreground": True,
@@ -170,7 +157,7 @@ class PasstBackend:
             "--ipv6-only": not options.ipv4,
             "--no-dhcp": options.disable_dhcp,
             "--no-map-gw": options.disable_host_loopback,
-            "--interface": _TEMPLATE,
+            "--interface": TEMPLATE,
             "--address": [options.dhcpstart] * options.ipv4 + [self.net6[_GUEST6]] * options.ipv6,
             "--netmask": options.net.prefixlen,
             "--gateway": [options.host] * options.ipv4 + [options.ipv6_host] * options.ipv6,
@@ -182,7 +169,7 @@ class PasstBackend:
         if not options.disable_dns:
             wanted["--dns-forward"] = options.dns
             if "--dns-host" in known:  # without it, --dns would leave nobody to forward to
-                wanted |= {"--dns-host": _RESOLVER, "--dns": options.dns}
+                wanted |= {"--dns-host": RESOLVER, "--dns": options.dns}
         unknown = [option for option, value in wanted.items() if value and option not in known]
         if unknown:
             raise UnsupportedOptionError(

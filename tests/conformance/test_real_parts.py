@@ -1,6 +1,7 @@
 """The same suite where somebody else wrote one side: Linux as the guest, libslirp as the network."""
 
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from conformance_run import conformance
 from netemu.guest.netns import NetnsGuest
 from netemu.guest.qemu import QemuGuest
 from netemu.guest.uml import UmlGuest
-from netemu.peers import libslirp
+from netemu.peers import libslirp, program_backend
 
 RELEASES = {
     "netns": platform.release,
@@ -67,3 +68,16 @@ def test_libslirp_is_judged(netemu_platform, tmp_path: Path):
     assert {entry["determinism"] for entry in results if entry["outcome"] != "unsupported"} == {"ordered"}
     assert {entry["arm"] for entry in results} == {"oracle"}
     assert libslirp.version() in [entry["version"] for entry in document["implementations"] if entry["id"] == "libslirp"]
+
+
+PASST = "passt -f -i {interface} -a {dhcpstart} -n {net.netmask} -g {host} -4 -F {fd}"
+
+
+def test_a_program_of_the_users_is_judged(netemu_platform, tmp_path: Path):
+    """passt again, and nobody here knows that it is passt."""
+    netemu_platform.require_part("backend", "exec", lambda: program_backend.probe() if shutil.which("passt") else "install passt")
+    _, document = conformance(tmp_path, "--backend", f"mine=exec:{PASST}", "--clause", "rfc2131/4.3.1")
+    verdicts = {entry["requirement"]: entry["outcome"] for entry in document["results"]}
+    assert {entry["implementation"] for entry in document["results"]} == {"mine"}
+    assert set(verdicts.values()) <= {"pass", "nonstrict", "unsupported"}
+    assert list(verdicts.values()).count("pass") >= 3

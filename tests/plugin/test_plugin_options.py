@@ -25,6 +25,11 @@ CELL = "def test_cell(netemu_backend, netemu_guest): assert netemu_guest.address
         (["--netemu-seed=x"], "'x' was given; give a number, zero or more"),
         (["--netemu-seed=-1"], "'-1' was given; give a number, zero or more"),
         (["-o", "netemu_clock=atomic"], "ini netemu_clock: 'atomic' was given; give one of virtual, real"),
+        (["--netemu-guest=mine=exec:./stack {mac}"], "command ./stack '{mac}': it has no wire; give one of {fd}, {dgram}, "),
+        (
+            ["--netemu-backend=mine=exec:address=1 ./net {fd}"],
+            "address=1: no such setting stands before a program here; there are wait",
+        ),
         (["-o", "netemu_guests=toaster"], "--netemu-guest (or ini netemu_guests): 'toaster' was given"),
     ],
 )

@@ -1,4 +1,4 @@
-"""A program that is a guest: started in a session of its own, and gone with all its helpers when it is closed.
+"""A program of ours: started in a session of its own, and gone with all its helpers when it is closed.
 
 If the test's process dies first, the kernel sends the program SIGTERM (prctl(2), PR_SET_PDEATHSIG, through setpriv(1)). It does so
 when the thread that started the program ends: start guests in a thread that outlives them.
