@@ -20,7 +20,6 @@ import netemu
 from netemu.errors import LocalError
 
 if TYPE_CHECKING:
-    from netemu.peers.root import Peer
     from pytest_netemu.conformance import Run
 
 __all__ = ["main"]
@@ -297,12 +296,13 @@ def _peers(chosen: argparse.Namespace) -> int:
 def _list_peers(_chosen: argparse.Namespace) -> int:
     from netemu.peers import uml
     from netemu.peers.root import PEERS
+    from netemu.peers.versions import version
 
     for peer in PEERS:
         reason = peer.missing()
-        print(f"{'no ' if reason else 'yes':<4}{peer!s:<28}{reason or _version(peer)}")
+        print(f"{'no ' if reason else 'yes':<4}{peer!s:<32}{reason or version(peer)}")
     reason = uml.missing()
-    print(f"{'no ' if reason else 'yes':<4}{'uml':<28}{reason or f'Linux {uml.version()}, for virtual time'}")
+    print(f"{'no ' if reason else 'yes':<4}{'uml':<32}{reason or f'Linux {uml.version()}, for virtual time'}")
     return _OK
 
 
@@ -322,6 +322,7 @@ def _build_peer(_chosen: argparse.Namespace) -> int:
 def _install_peer(chosen: argparse.Namespace) -> int:
     from netemu.errors import HostError
     from netemu.peers.root import locate
+    from netemu.peers.versions import version
 
     peer = locate(chosen.name)
     try:
@@ -329,19 +330,8 @@ def _install_peer(chosen: argparse.Namespace) -> int:
     except HostError as error:
         print(f"netemu: {error}", file=sys.stderr)
         return _BROKEN
-    print(f"{peer}: {_version(peer)} in {peer.root}")
+    print(f"{peer}: {version(peer)} in {peer.root}")
     return _OK
-
-
-def _version(peer: Peer) -> str:
-    from netemu.peers import kernel, passt, qemu
-
-    ask: dict[str, Callable[[Peer], str]] = {
-        "passt": passt.version,
-        "qemu": lambda peer: qemu.find_qemu(str(peer)).version,
-        "kernel": lambda peer: kernel.find_kernel(str(peer)).release,
-    }
-    return ask[peer.program](peer)
 
 
 # doctor

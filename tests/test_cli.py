@@ -44,7 +44,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str,
         (["bench", "speed"], "bench 'speed' is not one of fixture, tcp, suite"),
         (["bench", "fixture", "--runs", "0"], "--runs 0: one run or more is needed"),
         (["report", "nowhere"], "nowhere has no events.jsonl"),
-        (["peers", "install", "nothing"], "peer 'nothing': give one of passt, qemu, kernel"),
+        (["peers", "install", "nothing"], "peer 'nothing': give one of passt, passt-repair, qemu"),
         (["peers", "install", "passt"], "passt is the one in PATH: apt-get install passt"),
         (["sing"], "invalid choice: 'sing'"),
         ([], "the following arguments are required: COMMAND"),
@@ -71,7 +71,7 @@ def test_peers_are_listed_with_what_is_missing(capsys: pytest.CaptureFixture[str
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     status, out, _ = said(capsys, "peers", "list")
     assert status == 0
-    assert "no  passt@trixie-backports      passt@trixie-backports is not installed (netemu peers install" in out
+    assert "no  passt@trixie-backports          passt@trixie-backports is not installed (netemu peers install" in out
 
 
 # conformance

@@ -1,9 +1,10 @@
 """Debian's programs of another release, beside those of the machine's own: `passt@trixie-backports`.
 
-A peer is a program or a kernel, with the release it is to come from where that is not the one in PATH. Such a release is an
-unpacked root: the peer's package and what it depends on, taken from the mirror that apt on this machine uses (mmdebstrap(1),
-`--variant=extract`), and never configured. Programs run through the root's own loader, with the root's libraries and without
-chroot(2), for passt makes a user namespace and the kernel refuses that in a changed root (user_namespaces(7)).
+A peer is a program, a library, a ROM or a kernel, with the release it is to come from where that is not the machine's own. Such
+a release is an unpacked root: the peer's package and what it depends on, taken from the mirror that apt on this machine uses
+(mmdebstrap(1), `--variant=extract`), and never configured. Programs run through the root's own loader, with the root's
+libraries and without chroot(2), for passt makes a user namespace and the kernel refuses that in a changed root
+(user_namespaces(7)).
 
 Roots are kept in the user's cache (XDG_CACHE_HOME), under a name that tells of what they were made. A root is made once: under a
 lock, beside its place, and then renamed, so that who finds one finds it whole. To have newer packages, remove the directory.
@@ -31,17 +32,27 @@ __all__ = ["PEERS", "Peer", "cache_directory", "locate", "lock", "mirror", "unpa
 
 
 class _Package(NamedTuple):
-    """A package of Debian's, the program in it (None for a kernel), and the packages that must be of the same suite."""
+    """A package of Debian's, what it is wanted for, and the packages that must be of the same suite.
+
+    `path` is a pattern, below the root of a file system; None for a kernel, which is not one file (`netemu.peers.kernel`).
+    """
 
     name: str
-    executable: str | None
+    path: str | None
     companions: tuple[str, ...] = ()
 
 
 _PACKAGES: Final = {
-    "passt": _Package("passt", "passt"),
-    "qemu": _Package("qemu-system-x86", "qemu-system-x86_64", ("qemu-system-common", "qemu-system-data", "seabios")),
+    "passt": _Package("passt", "usr/bin/passt"),
+    "passt-repair": _Package("passt", "usr/bin/passt-repair"),
+    "qemu": _Package("qemu-system-x86", "usr/bin/qemu-system-x86_64", ("qemu-system-common", "qemu-system-data", "seabios")),
     "kernel": _Package("linux-image-amd64", None),
+    "libslirp": _Package("libslirp0", "usr/lib/*/libslirp.so.0"),
+    "slirp4netns": _Package("slirp4netns", "usr/bin/slirp4netns"),
+    "vde_switch": _Package("vde2", "usr/bin/vde_switch"),
+    "smbd": _Package("samba", "usr/sbin/smbd"),
+    "dnsmasq": _Package("dnsmasq-base", "usr/sbin/dnsmasq"),
+    "ipxe": _Package("ipxe-qemu", "usr/lib/ipxe/qemu/pxe-virtio.rom"),
 }
 _EXAMPLE: Final = "passt@trixie-backports"
 _BACKPORTS: Final = "-backports"  # such a suite has newer packages for the release before the hyphen, and needs it
@@ -50,7 +61,7 @@ _PATIENCE: Final = 600  # seconds for mmdebstrap
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A program; `suite` is the Debian suite it comes from, None for the one in PATH."""
+    """A program, a library, a ROM or a kernel; `suite` is the Debian suite it comes from, None for the machine's own."""
 
     program: str
     suite: str | None = None
@@ -64,8 +75,18 @@ class Peer:
 
     @property
     def executable(self) -> str | None:
-        """What the program is called in PATH; None for a kernel."""
-        return _PACKAGES[self.program].executable
+        """What the program is called in PATH; None for what is no program."""
+        path = _PACKAGES[self.program].path
+        return Path(path).name if path is not None and "bin/" in path else None
+
+    @property
+    def file(self) -> Path | None:
+        """Where it is, None where it is not; a kernel is not one file."""
+        if self.suite is None and self.executable is not None:
+            found = shutil.which(self.executable)
+            return Path(found) if found else None
+        base = Path("/") if self.suite is None else self.root
+        return next(iter(sorted(base.glob(_PACKAGES[self.program].path or "none"))), None)
 
     @property
     def _packages(self) -> tuple[str, ...]:
@@ -81,8 +102,8 @@ class Peer:
     def missing(self) -> str | None:
         """Why it cannot be run, in one sentence with the way out, or None."""
         if self.suite is None:
-            found = shutil.which(self.executable or self.program)
-            return None if found else f"{self.executable} is not in PATH (Debian: apt-get install {self.package})"
+            what = f"{self.executable} is not in PATH" if self.executable else f"{self} is not there"
+            return None if self.file else f"{what} (Debian: apt-get install {self.package})"
         return None if self.root.is_dir() else f"{self} is not installed (netemu peers install {self})"
 
     def command(self) -> tuple[str, ...]:
@@ -90,12 +111,13 @@ class Peer:
         reason = self.missing()
         if reason:
             raise LocalError(reason)
-        program = self.executable
-        assert program is not None
+        file = self.file
+        if file is None or self.executable is None:
+            raise LocalError(f"{self} is no program that could be run")
         if self.suite is None:
-            return (shutil.which(program) or program,)
+            return (str(file),)
         loader = min(self.root.glob("usr/lib*/ld-linux*"))
-        return str(loader), "--library-path", str(loader.resolve().parent), str(self.root / "usr/bin" / program)
+        return str(loader), "--library-path", str(loader.resolve().parent), str(file)
 
     def install(self) -> None:
         """Make its root, if it is not there. `LocalError`: it has none, or mmdebstrap is missing. `HostError`: it could not."""
@@ -119,12 +141,19 @@ class Peer:
 PEERS: Final = (
     Peer("passt"),
     Peer("passt", "trixie-backports"),
+    Peer("passt-repair", "trixie-backports"),
     Peer("qemu"),
     Peer("qemu", "trixie-backports"),
     Peer("kernel", "bookworm"),
     Peer("kernel", "trixie"),
+    Peer("libslirp"),
+    Peer("slirp4netns"),
+    Peer("vde_switch"),
+    Peer("smbd"),
+    Peer("dnsmasq"),
+    Peer("ipxe"),
 )
-"""Those that suites know; any other suite of Debian's may be named."""
+"""Those that are listed; any other suite of Debian's may be named."""
 
 
 def locate(name: str) -> Peer:
@@ -132,7 +161,7 @@ def locate(name: str) -> Peer:
     program, _, suite = name.partition("@")
     if program not in _PACKAGES or ("@" in name and not suite.replace("-", "").isalnum()):
         raise LocalError(f"peer {name!r}: give one of {', '.join(_PACKAGES)}, and a suite of Debian's behind it, as in {_EXAMPLE}")
-    if not suite and _PACKAGES[program].executable is None:
+    if not suite and _PACKAGES[program].path is None:
         raise LocalError(f"peer {name!r}: no {program} is in PATH; name the suite it is to come from, as in {program}@trixie")
     return Peer(program, suite or None)
 

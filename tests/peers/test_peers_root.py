@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import threading
 
@@ -9,6 +10,7 @@ import pytest
 
 from netemu import HostError, LocalError
 from netemu.peers.root import PEERS, Peer, locate, mirror
+from netemu.peers.versions import version
 
 PEER = Peer("passt", "trixie-backports")
 
@@ -56,15 +58,50 @@ def log(tmp_path, monkeypatch):
 
 
 def test_names_of_peers():
-    names = ["passt", "passt@trixie-backports", "qemu", "qemu@trixie-backports", "kernel@bookworm", "kernel@trixie"]
-    assert [str(peer) for peer in PEERS] == names
+    assert {"passt", "passt@trixie-backports", "passt-repair@trixie-backports", "kernel@trixie", "ipxe"} <= {*map(str, PEERS)}
     assert [locate(str(peer)) for peer in PEERS] == list(PEERS)
+
+
+def test_what_is_of_one_package_is_of_one_root():
+    assert locate("passt-repair@sid").root == locate("passt@sid").root != locate("qemu@sid").root
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("dnsmasq", "dnsmasq is not in PATH (Debian: apt-get install dnsmasq-base)"),
+        ("vde_switch", "vde_switch is not in PATH (Debian: apt-get install vde2)"),
+        ("libslirp@sid", "libslirp@sid is not installed (netemu peers install libslirp@sid)"),
+    ],
+)
+def test_what_is_missing_is_said_with_the_way_to_it(cache, monkeypatch, name, sentence):
+    monkeypatch.setenv("PATH", "")
+    assert locate(name).missing() == sentence
+
+
+def test_a_library_is_a_file_and_no_program(cache):
+    peer = locate("libslirp@sid")
+    library = peer.root / "usr" / "lib" / "triplet" / "libslirp.so.0"
+    library.parent.mkdir(parents=True)
+    library.touch()
+    assert (peer.missing(), peer.file) == (None, library)
+    with pytest.raises(LocalError, match="libslirp@sid is no program that could be run"):
+        peer.command()
+
+
+def test_a_package_in_a_root_tells_its_version_in_its_changelog(cache):
+    peer = locate("slirp4netns@sid")
+    place = peer.root / "usr" / "share" / "doc" / "slirp4netns"
+    place.mkdir(parents=True)
+    with gzip.open(place / "changelog.Debian.gz", "wt") as changelog:
+        changelog.write("slirp4netns (1.3.3-1) unstable; urgency=medium\n\n  * New.\n")
+    assert version(peer) == "1.3.3-1"
 
 
 @pytest.mark.parametrize("name", ["nothing", "passt@", "passt@../..", "nothing@trixie"])
 def test_a_name_that_is_none_is_refused(name):
     with pytest.raises(
-        LocalError, match="give one of passt, qemu, kernel, and a suite of Debian's behind it, as in passt@trixie-backports"
+        LocalError, match=r"give one of passt, .*, ipxe, and a suite of Debian's behind it, as in passt@trixie-backports"
     ):
         locate(name)
 
