@@ -30,7 +30,7 @@ from netemu.stack.dhcp_messages import DhcpClientConfig
 from netemu.stack.dhcp_service import DhcpService
 from netemu.stack.echo import EchoLayer
 from netemu.stack.fragments import Reassembler, fragment
-from netemu.stack.icmp import MINIMUM_MTU, IcmpReport, TokenBucket, error_about, is_martian, next_plateau
+from netemu.stack.icmp import MINIMUM_MTU, IcmpReport, TokenBucket, error_about, is_martian
 from netemu.stack.lease import Lease
 from netemu.stack.neighbour import NeighbourCache, Resolved, SendArp, Unresolved
 from netemu.stack.routes import PathMtus, Route, RouteTable
@@ -350,7 +350,7 @@ class Ipv4Stack:
         if not known:
             self.counters["icmp-error-unexpected"] += 1
         elif report.reporter is not None and report.errno == errno.EMSGSIZE:
-            self.path_mtus.lower(report.destination, report.mtu or next_plateau(report.total_length), now)
+            self.path_mtus.lower(report.destination, report.path_mtu, now)
 
     # Output.
 

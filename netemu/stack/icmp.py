@@ -187,6 +187,11 @@ class IcmpReport:
         )
 
     @property
+    def path_mtu(self) -> int:
+        """What the path takes, after EMSGSIZE: the router's word, or from one that says nothing the next plateau (RFC 1191 5)."""
+        return self.mtu or next_plateau(self.total_length)
+
+    @property
     def errno(self) -> int:
         """What a socket's error becomes; EPROTO for a type or code that nobody defined."""
         unreachable, by_code, by_type = _ERRNO[self.source.version]

@@ -7,11 +7,11 @@ keeps what was not read.
 
 Initial sequence numbers and timestamp offsets are a clock plus a keyed hash of the four-tuple (RFC 6528 3, RFC 7323 5.4); the
 key comes from `getrandbits`. ICMP errors end a connection only in its handshake (RFC 5461 4.1, RFC 9293 3.9.2.2), and only if they
-quote its SYN (RFC 5927 4.1). A listener holds `backlog` connections that are not accepted yet; further SYNs are dropped, and
+quote its SYN (RFC 5927 4.1). One about a narrow path makes an open connection's segments smaller (RFC 1191, RFC 8201); what was
+made before is fragmented. A listener holds `backlog` connections that are not accepted yet; further SYNs are dropped, and
 the peer tries again.
 
-What is not done: SYN cookies; lowering a connection's segment size after ICMP says that the path is narrow (its segments
-are then fragmented, RFC 1191 3).
+What is not done: SYN cookies; smaller segments from the start for another connection over a path that is known to be narrow.
 """
 
 from __future__ import annotations
@@ -44,6 +44,11 @@ DEFAULT_BACKLOG: Final = 128
 ORPHAN_TIMEOUT: Final = 60 * SECOND  # FIN-WAIT-2 without an application ends after this, as in most systems
 
 _TICK: Final = 4000  # nanoseconds; the clock M of RFC 6528 3
+
+_PATH: Final = {
+    4: (20, 0),
+    6: (40, 1280),
+}  # by IP version: the header's octets, and the MTU below which a report is discarded (RFC 8201 4)
 
 _Key: TypeAlias = tuple[int, int, int, int]  # local address and port, remote address and port
 
@@ -178,6 +183,12 @@ class TcpLayer:
                 return False
             if report.errno != errno.EMSGSIZE:
                 socket.connection.unreachable(report.errno, now)
+                self._touch(socket)
+        elif report.errno == errno.EMSGSIZE:
+            header, least = _PATH[report.source.version]
+            if report.path_mtu >= least:
+                mss = report.path_mtu - header - MINIMUM_HEADER_LENGTH
+                socket.connection.path_mss_lowered(mss, int.from_bytes(report.transport[4:8], "big"), now)
                 self._touch(socket)
         return True
 

@@ -36,7 +36,7 @@ from netemu.net.clock import SECOND
 from netemu.net.port import FrameView
 from netemu.net.sockets import StreamSocket
 from netemu.stack.deadlines import Deadlines
-from netemu.stack.icmp import IcmpReport, next_plateau
+from netemu.stack.icmp import IcmpReport
 from netemu.stack.tcp import PlainSegment, State, TcpConfig, TcpConnection, reply_to_unknown
 from netemu.stack.tcp.state import HANDSHAKE
 from netemu.user.fastpath import ALIGNED_STAMPS, STAMPS, SegmentWriter, segment_of
@@ -165,7 +165,7 @@ class TcpNat:
             return False
         if report.errno == errno.EMSGSIZE:
             side = self.realm.side(report.source)
-            header, mtu = side.header_length + TCP_HEADER_LENGTH, report.mtu or next_plateau(report.total_length)
+            header, mtu = side.header_length + TCP_HEADER_LENGTH, report.path_mtu
             if side.family == 6 and mtu < MINIMUM_MTU:
                 return False  # RFC 8201 4: discarded
             flow.connection.path_mss_lowered(mtu - header, int.from_bytes(report.transport[4:8], "big"), now)

@@ -403,6 +403,20 @@ def test_segments_pass_a_path_that_proves_to_be_narrow(pair):
     assert max(packet.header_length + len(packet.payload) for packet in pair.seen) <= 700
 
 
+@pytest.mark.parametrize(("told", "longest"), [(700, 700), (0, 1006)])
+def test_segments_get_smaller_when_one_was_too_long(pair, told, longest):
+    socket, other = pair.connect()
+    socket.offer(bytes(1440))
+    pair.run(0.0001)
+    pair.icmp_to_a(Icmpv4.unreachable(UnreachableCode.FRAGMENTATION_NEEDED, pair.seen[-1].pack()[:28], told))
+    pair.seen.clear()
+    socket.offer(bytes(20_000))
+    pair.run()
+    assert len(read(other)) == 21_440
+    assert max(packet.header_length + len(packet.payload) for packet in pair.seen) == longest
+    assert all(packet.dont_fragment for packet in pair.seen)
+
+
 # Ten million octets through a cable that drops, doubles, reorders and corrupts.
 
 
