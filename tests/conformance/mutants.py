@@ -10,7 +10,7 @@ from mutants_tcp import TCP_CLOSE, TCP_DATA, TCP_HANDSHAKE, TCP_URGENT
 from mutants_tftp import TFTP
 from mutants_wire import WIRE_ARP, WIRE_ICMP, WIRE_IPV4
 from mutants_wire6 import WIRE_HEADERS6, WIRE_ICMP6, WIRE_NEIGHBOURS6
-from mutants_wire_tcp import WIRE_TCP_CONNECT, WIRE_TCP_LISTEN
+from mutants_wire_tcp import WIRE_TCP
 from mutants_wire_udp import WIRE_UDP
 
 USER_NETWORK = (
@@ -40,8 +40,7 @@ WIRE = (
     *WIRE_IPV4,
     *WIRE_ICMP,
     *WIRE_UDP,
-    *WIRE_TCP_LISTEN,
-    *WIRE_TCP_CONNECT,
+    *WIRE_TCP,
     *WIRE_HEADERS6,
     *WIRE_ICMP6,
     *WIRE_NEIGHBOURS6,

@@ -17,10 +17,14 @@ from mutation import DropLater, Mutant, change, changed, drop, is_ip
 
 import netemu.stack.endpoint as endpoint
 import netemu.stack.tcp.arrival as arrival
+import netemu.stack.tcp.negotiation as negotiation
+from netemu.net.clock import SECOND
 from netemu.stack.tcp import TcpConfig
+from netemu.stack.tcp.congestion import CongestionControl
+from netemu.stack.tcp.sender import Sender
 from netemu.wire.icmpv4 import IcmpType, Icmpv4
 from netemu.wire.ipv4 import IPv4
-from netemu.wire.tcp import ACK, RST, SYN, Tcp, TcpOptions
+from netemu.wire.tcp import ACK, PSH, RST, SYN, Tcp, TcpOptions
 from pytest_netemu.packet import Packet
 
 FROM_NOBODY = {*NOBODY, IPv4Address("10.0.2.255")}
@@ -85,6 +89,16 @@ def reset_in_handshake(tcb: Any, sequence: int, segment_flags: int, now: int) ->
     return not segment_flags & RST
 
 
+def forgets_the_largest_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = Sender.set_window
+
+    def forgetful(self: Sender, *arguments: int) -> None:
+        usual(self, *arguments)
+        self.max_wnd = self.wnd
+
+    monkeypatch.setattr(Sender, "set_window", forgetful)
+
+
 WIRE_TCP_LISTEN = (
     *like(
         (*TCP_HANDSHAKE, *TCP_DATA),
@@ -121,7 +135,9 @@ WIRE_TCP_CONNECT = (
     Mutant("tcp_refused_by_any_reset", ("rfc9293/3.10.7.3/04",), patch=in_syn_sent(believes_any_reset)),
     Mutant("tcp_dies_without_syn", ("rfc9293/3.10.7.3/05",), patch=in_syn_sent(dies_without_syn)),
     Mutant("tcp_reset_in_handshake", ("rfc9293/3.10.7.4/08",), patch=patched(arrival, "_rst_check", reset_in_handshake)),
-    Mutant("tcp_server_has_no_size", ("rfc9293/3.7.1/02",), into=change(Tcp, is_syn, options=TcpOptions(mss=1460))),
+    Mutant(
+        "tcp_server_has_no_size", ("rfc9293/3.7.1/02", "rfc9293/3.7.1/03"), into=change(Tcp, is_syn, options=TcpOptions(mss=1460))
+    ),
     Mutant("tcp_soon_gives_up", ("rfc9293/3.8.3/01",), patch=guest_tcp_with(syn_retries=3)),
     Mutant("tcp_deaf_to_errors", ("rfc9293/3.9.2.2/01", "rfc9293/3.9.2.2/04"), into=drop(Icmpv4, icmp(UNREACHABLE))),
     Mutant(
@@ -131,3 +147,35 @@ WIRE_TCP_CONNECT = (
     ),
     Mutant("tcp_dies_of_soft_errors", ("rfc9293/3.9.2.2/03",), into=DropLater(is_icmp_about(6), has(Tcp))),
 )
+
+WIRE_TCP_SEND = (
+    *like(
+        (*TCP_HANDSHAKE, *TCP_DATA),
+        "rfc1191/3/01",
+        "rfc5681/3/01",
+        "rfc5681/3.2/01",
+        "rfc9293/3.1/04",
+        "rfc9293/3.8.1/01",
+        "rfc9293/3.8.6/01",
+        "rfc9293/3.8.6/03",
+        "rfc9293/3.8.6/04",
+        "rfc9293/3.8.6.1/01",
+        "rfc9293/3.8.6.1/02",
+        "rfc9293/3.8.6.1/03",
+    ),
+    Mutant("tcp_reverses", ("rfc9293/2.2/01",), out=change(Tcp, payload=lambda s: s.payload[::-1])),
+    Mutant("tcp_short_segments", ("rfc9293/3.9.1.2/02",), patch=guest_tcp_with(mss=1000)),
+    Mutant("tcp_pushes_nothing", ("rfc9293/3.9.1.2/01",), out=change(Tcp, flags=lambda s: s.flags & ~PSH)),
+    Mutant("tcp_silly_windows", ("rfc9293/3.8.6.2.1/01",), patch=forgets_the_largest_window),
+    Mutant("tcp_scales_no_window", ("rfc7323/2.3/01",), into=change(Tcp, is_syn, options=options(window_scale=None))),
+    Mutant("tcp_scales_by_fifteen", ("rfc7323/2.3/02",), patch=patched(negotiation, "MAXIMUM_WINDOW_SCALE", 15)),
+    Mutant("tcp_hurries", ("rfc6298/2/01",), patch=guest_tcp_with(min_rto_ns=SECOND // 5)),
+    Mutant("tcp_hammers", ("rfc9293/3.8.2/01", "rfc6298/5/01"), patch=guest_tcp_with(max_rto_ns=SECOND)),
+    Mutant("tcp_all_again", ("rfc5681/3.1/01",), patch=patched(CongestionControl, "timed_out", lambda *_: None)),
+    Mutant("tcp_soon_dead", ("rfc9293/3.8.3/02",), patch=guest_tcp_with(retries=3)),
+    Mutant("tcp_never_dead", ("rfc9293/3.8.3/03",), patch=guest_tcp_with(retries=1000)),
+    Mutant("tcp_no_probes_at_all", ("rfc9293/3.8.6/05",), out=drop(Tcp, lambda s: len(s.payload) == 1)),
+    Mutant("tcp_probes_late", ("rfc9293/3.8.6.1/04",), patch=patched(Sender, "_persist_interval", lambda _: 5 * SECOND)),
+)
+
+WIRE_TCP = (*WIRE_TCP_LISTEN, *WIRE_TCP_CONNECT, *WIRE_TCP_SEND)
