@@ -11,6 +11,9 @@ import pytest
 
 import netemu.guest.inproc
 import netemu.network
+from netemu.guest.qemu import QemuGuest
+from netemu.peers.root import cache_directory
+from pytest_netemu.platform import Platform
 
 LOADED = (hypothesis, netemu)  # here, so that not each of the inner runs, which forget what they import, loads them again
 ROOT = Path(__file__).parents[1]
@@ -82,13 +85,26 @@ def test_the_command_line_knows_it_too(pytester: pytest.Pytester, monkeypatch: p
 
 
 def test_a_guest_of_ones_own(pytester: pytest.Pytester):
-    conftest, faults = blocks("docs/guests.md", "python")
+    conftest, faults, _ = blocks("docs/guests.md", "python")
     project(pytester, "mystack", MYSTACK, conftest)
     pytester.makepyfile(faults)
     own, suite = commands("docs/guests.md")
     pytester.runpytest(*own).assert_outcomes(passed=1)
     pytester.runpytest(*suite, "--netemu-clause=qemu/user-mode/01").assert_outcomes(passed=1)
     assert (pytester.path / "report" / "index.html").exists()
+
+
+@pytest.fixture(scope="module")
+def peers(netemu_platform: Platform) -> Path:
+    """Where the user's peers are; pytester has another home."""
+    netemu_platform.require_part("guest", "qemu", QemuGuest.probe)
+    return cache_directory("").parent
+
+
+def test_a_real_kernel_on_any_nic(peers: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(peers))
+    pytester.makepyfile(blocks("docs/guests.md", "python")[-1])
+    pytester.runpytest().assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

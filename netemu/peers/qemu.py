@@ -19,7 +19,6 @@ from netemu.peers.root import Peer, locate
 __all__ = ["Qemu", "find_qemu"]
 
 _FIRMWARE: Final = ("usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu")
-_DEVICE: Final = re.compile(r'^name "([^"]+)"', re.MULTILINE)
 _VERSION: Final = re.compile(r"version (\d+\.\d+\.\d+)")
 _PATIENCE: Final = 20  # seconds for a word about itself
 
@@ -36,9 +35,9 @@ class Qemu:
     def __str__(self) -> str:
         return f"QEMU {self.version}"
 
-    def devices(self) -> frozenset[str]:
-        """The models that `-device` knows."""
-        return _devices(self.command)
+    def has(self, model: str) -> bool:
+        """Whether `-device` knows `model`. (Asked for all at once, one from a root would load this machine's modules.)"""
+        return _run((*self.command, "-device", f"{model},help"), self.environment).startswith(f"{model} options")
 
 
 def find_qemu(name: str = "qemu") -> Qemu:
@@ -56,20 +55,15 @@ def _find(peer: Peer, program: tuple[str, ...]) -> Qemu:
     if peer.suite is not None:
         command += tuple(word for place in _FIRMWARE for word in ("-L", str(peer.root / place)))
         environment = (("QEMU_MODULE_DIR", str(min(peer.root.glob("usr/lib/*/qemu"), default=peer.root))),)
-    said = _run((*program, "--version"))
+    said = _run((*program, "--version"), environment)
     found = _VERSION.search(said)
     if found is None:
         raise LocalError(f"{program[-1]} does not say its version, but {said.strip()[-300:]!r}")
     return Qemu(peer, command, environment, found[1])
 
 
-@cache
-def _devices(command: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(_DEVICE.findall(_run((*command, "-device", "help"))))
-
-
-def _run(command: tuple[str, ...]) -> str:
-    """What it says. A program that cannot be run says nothing."""
-    environment = {"PATH": os.defpath}
-    run = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False, env=environment)
+def _run(command: tuple[str, ...], environment: tuple[tuple[str, str], ...]) -> str:
+    """What it says."""
+    places = {"PATH": os.defpath, **dict(environment)}
+    run = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=False, env=places)
     return run.stdout + run.stderr
