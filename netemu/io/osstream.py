@@ -45,6 +45,7 @@ _LEAST_ROOM = 131_072  # two segments: TCP does not announce a window that grew 
 _ACCEPTS = 64  # connections taken before other callbacks have their turn
 _RETRY = 100 * MILLISECOND  # after the process ran out of descriptors or the kernel out of memory
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}  # accept(2)
+_UNDER_WAY = {errno.EINPROGRESS, errno.EALREADY}  # connect(2)
 NO_ENDPOINT = Endpoint(IPv4Address("127.0.0.1"), 0)
 LINGER_NONE = struct.pack("ii", 1, 0)  # struct linger: close sends a reset
 
@@ -71,7 +72,7 @@ class OsStream(BufferedStream):
         self._forget = forget
         self._blocked = False
         self._watched: int | None = None
-        self._room = self._room_measured = 0
+        self._room = self._room_measured = _LEAST_ROOM  # of a new one, which has more
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -95,8 +96,10 @@ class OsStream(BufferedStream):
         self._watch()
 
     def connecting(self, error: int) -> None:
-        """`connect` gave `error`: 0 or EINPROGRESS, or why there is no connection."""
-        if error in (0, errno.EINPROGRESS):
+        """`connect` gave `error`: 0, or EINPROGRESS or EALREADY while it goes on, or why there is no connection."""
+        if not error:
+            self.accepted()
+        elif error in _UNDER_WAY:
             self._watch()
         else:
             self._fail(error)

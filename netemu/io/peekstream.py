@@ -5,7 +5,7 @@ their user asks for them, straight into its memory. `discard` consumes them with
 been discarded fills the kernel's receive buffer, its window closes, and the peer feels it.
 
 Readiness is edge-triggered, for what waits stays readable: each arrival is an event, and SIOCINQ tells how much there is. So what
-is watched for need not change while the stream lives.
+is watched for need not change while the stream lives, but for room to send: that is watched for from when it is first wanted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from netemu.wire.address import Endpoint
 __all__ = ["PeekStream", "kernel_peeks"]
 
 _SO_PEEK_OFF = 42  # asm-generic/socket.h
-_EVENTS = READABLE | WRITABLE | URGENT | select.EPOLLRDHUP | select.EPOLLET
+_EVENTS = READABLE | URGENT | select.EPOLLRDHUP | select.EPOLLET
 _ANYTHING_READ = READABLE | select.EPOLLRDHUP | ERROR | HANGUP
 _NO_OCTETS = bytearray()  # what every such stream holds
 _NOWHERE = memoryview(bytearray(1 << 20))  # MSG_TRUNC wants memory and leaves it alone
@@ -53,7 +53,8 @@ class PeekStream(OsStream):
         self._waiting = 0
         self._received = _NO_OCTETS
         self._offset = 0  # where the kernel peeks next
-        sock.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, 0)
+        self._moves = False  # does that move on? Not before it was set
+        self._writes = False  # is it watched for room?
 
     def _restored(self, state: StreamSnapshot) -> bytes:
         self._waiting = len(state.received)
@@ -68,12 +69,14 @@ class PeekStream(OsStream):
             return 0
         if offset != self._offset:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF, offset)
+            self._moves = True
         try:
             count = self._socket.recv_into(buffer, count, socket.MSG_PEEK)
         except OSError as error:
             self._lose(error.errno or errno.EIO)
             return 0
-        self._offset = offset + count
+        if self._moves:
+            self._offset = offset + count
         return count
 
     def _consume(self, count: int) -> None:
@@ -92,7 +95,8 @@ class PeekStream(OsStream):
     def _interest(self) -> int | None:
         if self.closed or self.error:
             return None
-        return _EVENTS
+        self._writes = self._writes or self._blocked or not self.connected
+        return _EVENTS | WRITABLE if self._writes else _EVENTS
 
     def _shut(self, error: int) -> None:
         super()._shut(error)

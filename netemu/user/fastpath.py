@@ -6,7 +6,8 @@ against each other. `netemu.user.trains` does it for UDP.
 
 In: a `plain` frame (`netemu.user.plain`) of a known conversation, with ACK, no other flags than PSH and FIN, and no options but
 timestamps in their usual place. Its payload is a view of the frame and goes to the host's socket from there. Anything else is
-left to the long way, in silence.
+left to the long way, in silence. So is a SYN, unless the long way let one pass before between the same two addresses: then nothing
+but the ports and what the host says is left to be decided.
 
 Out: the headers of a segment to a guest whose MAC address is fresh are written in front of its payload, which TCP has read from
 the host's socket into the same buffer. Where the port's peer takes them, checksums are left to it, and a payload longer than one
@@ -22,22 +23,24 @@ from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import TYPE_CHECKING, Final
 
-from netemu.net.offload import CSUM, TSO4, TSO6
+from netemu.net.offload import CSUM, TSO4, TSO6, complete
 from netemu.net.port import FrameView
 from netemu.stack.tcp import PlainSegment
 from netemu.user.plain import IPV4, IPV6, Layout, is_verified
+from netemu.user.side import Datagram6, Packet
 from netemu.wire.address import Family
 from netemu.wire.checksum import ones_complement_sum
 from netemu.wire.ether import MINIMUM_LENGTH, EtherType
-from netemu.wire.ipv4 import Protocol
-from netemu.wire.tcp import ACK, FIN, MINIMUM_HEADER_LENGTH, PSH
+from netemu.wire.ipv4 import IPv4, Protocol
+from netemu.wire.ipv6 import IPv6
+from netemu.wire.tcp import ACK, FIN, MINIMUM_HEADER_LENGTH, PSH, SYN
 from netemu.wire.vnet_hdr import GSO_NONE, GSO_TCPV4, GSO_TCPV6, NEEDS_CSUM, VnetHeader
 
 if TYPE_CHECKING:
     from netemu.user.lan import Lan
     from netemu.user.lan6 import Lan6
 
-__all__ = ["ALIGNED_STAMPS", "SEGMENT_LIMIT", "STAMPS", "SegmentWriter", "segment_of"]
+__all__ = ["ALIGNED_STAMPS", "SEGMENT_LIMIT", "STAMPS", "SegmentWriter", "is_syn", "packet_of", "segment_of"]
 
 SEGMENT_LIMIT: Final = 65_535 - 20 - 60  # octets of payload in the longest datagram, whatever options TCP has
 STAMPS: Final = struct.Struct("!III")
@@ -50,6 +53,7 @@ _HEADROOM: Final = 128  # octets in front of the payload: no fewer than all head
 _DONT_FRAGMENT: Final = 0x4000
 _TTL: Final = 64
 _CHECKSUM_OFFSET: Final = 16
+_FLAGS: Final = 13  # where they are in the header
 _TCP: Final = struct.Struct("!4xIIBBH4x")
 _IPV4: Final = struct.Struct("!6s6sHBBHHHBBH12sIIBBHHH")
 _IPV6: Final = struct.Struct("!6s6sHIHBB36sIIBBHHH")
@@ -74,6 +78,18 @@ def segment_of(frame: FrameView, layout: Layout, end: int, header: VnetHeader | 
     if offset & 0xF0 == 0x50:
         return sequence, acknowledgment, flags, window, None, frame[at:end]
     return None
+
+
+def is_syn(frame: FrameView, layout: Layout, end: int, header: VnetHeader | None) -> bool:
+    """Has a `plain` frame a TCP segment with no other flag than SYN?"""
+    at = layout.transport
+    return end >= at + MINIMUM_HEADER_LENGTH and frame[at + _FLAGS] == SYN and is_verified(frame, layout, end, Protocol.TCP, header)
+
+
+def packet_of(frame: FrameView, layout: Layout, header: VnetHeader | None) -> Packet:
+    """The datagram of a `plain` frame, as the long way has it; raises `WireError` where `header` points outside of the frame."""
+    octets = (bytes(frame) if header is None else complete(frame, header))[_ETHERNET:]
+    return IPv4.parse(octets) if layout is IPV4 else Datagram6.of(IPv6.parse(octets))
 
 
 @lru_cache(1024)

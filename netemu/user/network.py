@@ -331,12 +331,12 @@ class UserNetwork:
             self.receive_offloaded(datagram, None, now)
 
     def _udp_short_way(self, frame: FrameView, layout: Layout, end: int, header: VnetHeader | None, now: int) -> bool | None:
-        """A guest's datagram may be an answer to a peer of a forwarded port, whose it is then."""
+        """A guest's datagram may be an answer to a peer of a forwarded port, whose it is then. The host may refuse it."""
         key = layout.key(frame)
         taken = self._forwards.reply_fast(key, frame, layout, end, header, now) or self._udp.receive_fast(
             key, frame, layout, end, header, now
         )
-        return True if taken else None
+        return self._lan.waits if taken else None
 
     def transmit_offloaded(self, now: int, offloads: int) -> Iterator[tuple[FrameView, VnetHeader | None]]:
         """The frames for the guests: what waits, then what the host's sockets bring."""

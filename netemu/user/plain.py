@@ -17,7 +17,11 @@ from netemu.wire.address import Endpoint
 from netemu.wire.checksum import internet_checksum
 from netemu.wire.vnet_hdr import DATA_VALID, NEEDS_CSUM, VnetHeader
 
-__all__ = ["IPV4", "IPV6", "Layout", "flow_key", "is_verified", "plain"]
+__all__ = ["IPV4", "IPV6", "PORTS_LENGTH", "Layout", "flow_key", "is_verified", "opposite", "plain"]
+
+
+PORTS_LENGTH: Final = 4
+"""Octets of a key behind the addresses."""
 
 
 class Layout(NamedTuple):
@@ -31,7 +35,7 @@ class Layout(NamedTuple):
 
     def key(self, frame: FrameView) -> bytes:
         """What `flow_key` makes of the same endpoints."""
-        return bytes(frame[self.addresses : self.transport + 4])
+        return bytes(frame[self.addresses : self.transport + PORTS_LENGTH])
 
 
 IPV4: Final = Layout(22, 23, 26, 34, 42)  # RFC 791 3.1
@@ -49,6 +53,12 @@ _VERIFIED: Final = NEEDS_CSUM | DATA_VALID
 def flow_key(source: Endpoint, destination: Endpoint) -> bytes:
     """The octets of a frame from `source` to `destination` that are its key."""
     return source.address.packed + destination.address.packed + struct.pack("!HH", source.port, destination.port)
+
+
+def opposite(key: bytes) -> bytes:
+    """The key of the frames that go the other way."""
+    half = (len(key) - PORTS_LENGTH) // 2
+    return key[half:-PORTS_LENGTH] + key[:half] + key[-2:] + key[-PORTS_LENGTH:-2]
 
 
 def plain(frame: FrameView, mac: bytes) -> tuple[Layout, int] | None:

@@ -39,12 +39,13 @@ from netemu.stack.deadlines import Deadlines
 from netemu.stack.icmp import IcmpReport
 from netemu.stack.tcp import PlainSegment, State, TcpConfig, TcpConnection, reply_to_unknown
 from netemu.stack.tcp.state import HANDSHAKE
-from netemu.user.fastpath import ALIGNED_STAMPS, STAMPS, SegmentWriter, segment_of
+from netemu.user.fastpath import ALIGNED_STAMPS, STAMPS, SegmentWriter, is_syn, packet_of, segment_of
 from netemu.user.flow import Flow
-from netemu.user.plain import Layout, flow_key
+from netemu.user.plain import PORTS_LENGTH, Layout, flow_key, opposite
 from netemu.user.realm import Realm
 from netemu.user.side import Packet, Quotation
-from netemu.wire.address import Endpoint
+from netemu.wire.address import Endpoint, IPAddress
+from netemu.wire.errors import WireError
 from netemu.wire.ipv4 import IPv4, Protocol
 from netemu.wire.ipv6 import MINIMUM_MTU, IPv6
 from netemu.wire.tcp import ACK, EMPTY_OPTIONS, FIN, RST, SYN, URG, Tcp, TcpOptions
@@ -55,6 +56,7 @@ __all__ = ["TcpFlow", "TcpNat"]
 
 _FLOWS: Final = 16_384
 _HALF_OPEN: Final = 128
+_WAYS: Final = 1024
 _KEEPALIVE_IDLE: Final = 7200 * SECOND  # RFC 9293 3.8.4: two hours at least
 
 _TOLD_BY_ICMP: Final = frozenset({errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTUNREACH, errno.EACCES, errno.EPERM})
@@ -96,6 +98,7 @@ class TcpNat:
             for family, side in realm.sides.items()
         }
         self._flows: dict[bytes, TcpFlow] = {}  # by `flow_key`
+        self._ways: dict[bytes, tuple[IPAddress, IPAddress]] = {}  # between which the long way lets SYNs pass, by their octets
         self._half_open: dict[TcpFlow, None] = {}  # the oldest first
         self._time_wait: dict[TcpFlow, None] = {}  # likewise
         self._changed: dict[TcpFlow, None] = {}
@@ -116,7 +119,10 @@ class TcpNat:
             flow.connection.receive(segment, now)
             self._changed[flow] = None
         elif segment.flags & (SYN | ACK | RST) == SYN:
-            self._open(guest, remote, packet, segment, now)
+            if len(self._ways) >= _WAYS:
+                self._ways.clear()
+            self._ways[guest.address.packed + remote.address.packed] = guest.address, remote.address
+            self._open(guest, remote, segment, lambda: packet, now)
         else:
             self.realm.counters["tcp-unknown"] += 1
             self._refuse(guest, remote, segment, now)
@@ -126,23 +132,23 @@ class TcpNat:
 
         Else: may there be something to send, or an earlier deadline? Most often not: the ACK waits for an answer to go with.
         """
-        flow = self._flows.get(layout.key(frame))
-        segment = None if flow is None else segment_of(frame, layout, end, header)
-        if flow is None or segment is None:
+        key = layout.key(frame)
+        flow = self._flows.get(key)
+        if flow is None:
+            return self._open_fast(key, frame, layout, end, header, now)
+        segment = segment_of(frame, layout, end, header)
+        if segment is None:
             return None
         sequence, acknowledgment, flags, window, stamps, payload = segment
         connection = flow.connection
         flow.used = now
-        if not flags & FIN and connection.receive_predicted(sequence, acknowledgment, window, stamps, payload, now):
-            if connection.has_segments():
-                self._changed[flow] = None
-                return True
-            deadline = connection.deadline()
-            self._timers.set(flow, deadline)
-            return deadline is not None and (self._look is None or deadline < self._look)
-        connection.receive(_segment(flow.guest.port, flow.remote.port, segment), now)
-        self._changed[flow] = None
-        return True
+        predicted = not flags & FIN and connection.receive_predicted(sequence, acknowledgment, window, stamps, payload, now)
+        if not predicted:
+            connection.receive(_segment(flow.guest.port, flow.remote.port, segment), now)
+        if connection.has_segments():
+            self._changed[flow] = None
+            return True
+        return self._set_timer(flow) if predicted else self._settle(flow)
 
     def guest_unreachable(self, packet: IPv4 | IPv6, now: int) -> None:
         """A segment of ours found no guest."""
@@ -174,8 +180,23 @@ class TcpNat:
         self._changed[flow] = None
         return True
 
-    def _open(self, guest: Endpoint, remote: Endpoint, packet: Packet, syn: Tcp, now: int) -> None:
-        """A connection outwards."""
+    def _open_fast(
+        self, key: bytes, frame: FrameView, layout: Layout, end: int, header: VnetHeader | None, now: int
+    ) -> bool | None:
+        """A SYN between addresses of which the long way brought one before; None if it is to go there."""
+        way = self._ways.get(key[:-PORTS_LENGTH])
+        if way is None or self.realm.is_own(way[0]) or not is_syn(frame, layout, end, header):
+            return None
+        try:
+            syn = Tcp.parse(bytes(frame[layout.transport : end]))
+        except WireError:
+            return None
+        guest, remote = Endpoint(way[0], syn.source_port), Endpoint(way[1], syn.destination_port)
+        self._open(guest, remote, syn, lambda: packet_of(frame, layout, header), now)
+        return True
+
+    def _open(self, guest: Endpoint, remote: Endpoint, syn: Tcp, packet: Callable[[], Packet], now: int) -> None:
+        """A connection outwards, for a SYN and the `packet` that brought it."""
         realm = self.realm
         opener = self.servers.get(remote) or self._way_out(remote)
         if opener is None:
@@ -191,8 +212,8 @@ class TcpNat:
             realm.refused(error, guest, remote.address)
             self._refuse(guest, remote, syn, now)
             return
-        flow = self._add(guest, remote, stream, packet, now)
-        flow.connection.open_passive(syn, now, defer=True)
+        flow = self._add(guest, remote, stream, None if stream.connected else packet(), now)
+        flow.connection.open_passive(syn, now, defer=flow.asked is not None)
         self._begin(flow)
 
     def _way_out(self, remote: Endpoint) -> Callable[[], StreamSocket] | None:
@@ -271,7 +292,8 @@ class TcpNat:
             self.realm.getrandbits(32),
             self._writer.payload,
         )
-        return TcpFlow(guest, remote, flow_key(guest, remote), flow_key(remote, guest), stream, connection, asked, now, now)
+        key = flow_key(guest, remote)
+        return TcpFlow(guest, remote, key, opposite(key), stream, connection, asked, now, now)
 
     def _begin(self, flow: TcpFlow) -> None:
         self._flows[flow.key] = flow
@@ -358,18 +380,23 @@ class TcpNat:
                 connection.urge(stream.urgent)
         return False
 
-    def _settle(self, flow: TcpFlow) -> None:
-        """Keep the tables in step with the connection's state."""
+    def _settle(self, flow: TcpFlow) -> bool:
+        """Keep the tables in step with the connection's state; is there an earlier deadline?"""
         connection = flow.connection
         state = connection.state
         if state is State.CLOSED:
             self._remove(flow)
-            return
+            return False
         if state is State.TIME_WAIT:
             self._time_wait[flow] = None
         if self._half_open and state not in HANDSHAKE:
             self._half_open.pop(flow, None)
-        self._timers.set(flow, connection.deadline())
+        return self._set_timer(flow)
+
+    def _set_timer(self, flow: TcpFlow) -> bool:
+        deadline = flow.connection.deadline()
+        self._timers.set(flow, deadline)
+        return deadline is not None and (self._look is None or deadline < self._look)
 
     def _connect_failed(self, flow: TcpFlow, asked: Packet, now: int) -> None:
         error = flow.stream.error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
 from unittest.mock import patch
 
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from user_driver import GATEWAY_MAC, GUEST_MAC, SERVER, Lab, see
+from user_driver6 import GUEST as GUEST6
 from user_driver6 import SERVER as SERVER6
 from user_driver6 import Lab6
 from user_driver6 import see as see6
@@ -21,11 +22,13 @@ from netemu.stack.tcp import TcpConnection
 from netemu.user.fastpath import segment_of
 from netemu.user.plain import Layout
 from netemu.user.plain import plain as layout_of
+from netemu.wire.address import Endpoint
 from netemu.wire.checksum import internet_checksum
 from netemu.wire.ether import Ethernet, EtherType, pad
 from netemu.wire.icmpv4 import Icmpv4
 from netemu.wire.ipv4 import IPv4, Protocol
-from netemu.wire.tcp import ACK, FIN, PSH, RST, SYN, URG, Tcp, TcpOptions
+from netemu.wire.ipv6 import IPv6
+from netemu.wire.tcp import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG, Tcp, TcpOptions
 from netemu.wire.vnet_hdr import DATA_VALID, GSO_TCPV4, NEEDS_CSUM, VnetHeader
 
 ISS = 1000
@@ -275,6 +278,94 @@ def test_a_checksum_that_points_outside_is_counted() -> None:
 def test_the_datagram_that_a_plain_frame_holds_has_its_length() -> None:
     frame = plain(b"x")
     assert found(frame)[1] == 14 + IPv4.parse(frame[14:]).header_length + 21
+
+
+# Connections
+
+Opening = tuple[str, int, int, int, TcpOptions, bytes, str]
+TIMESTAMPED = TcpOptions(mss=1460, window_scale=7, sack_permitted=True, timestamps=(1, 0))
+DESTINATIONS = {
+    4: (str(SERVER), "10.0.2.2", "198.51.100.9", "10.0.2.3", "10.0.2.77"),
+    6: (str(SERVER6), "fec0::2", "2001:db8:1::9", "fec0::3", "fec0::77"),
+}
+
+
+def opening(lab: Lab | Lab6, destination: str, segment: Tcp, how: str) -> None:
+    """The guest says it; `how` is the checksum: right, wrong, or left to us."""
+    to = ip_address(destination)
+    source = lab.address if isinstance(lab, Lab) else GUEST6
+    octets = bytearray(segment.pack_partial(source, to) if how == "partial" else segment.pack(source, to))
+    if how == "wrong":
+        octets[16] ^= 0x40
+    if isinstance(lab, Lab):
+        ethertype, packet = EtherType.IPV4, lab.packet(IPv4Address(destination), Protocol.TCP, bytes(octets)).pack()
+    else:
+        ethertype, packet = EtherType.IPV6, IPv6(GUEST6, IPv6Address(destination), Protocol.TCP, bytes(octets)).pack()
+    header = VnetHeader(NEEDS_CSUM, csum_start=14 + len(packet) - len(octets), csum_offset=16) if how == "partial" else None
+    lab.port.send(pad(Ethernet(GATEWAY_MAC, GUEST_MAC, ethertype, packet).pack()), header)
+
+
+def openings(script: list[Opening], *, short: bool, family: int) -> tuple[list[bytes], dict[str, int], list[tuple[Endpoint, str]]]:
+    """SYNs to a server, to what refuses them, and to nowhere."""
+    lab: Lab | Lab6 = Lab() if family == 4 else Lab6()
+    lab.host.tcp_listen(DESTINATIONS[family][0], 80)
+    lab.host.unreachable(f"{DESTINATIONS[family][2]}/{32 if family == 4 else 128}")
+    if not short:
+        lab.network._short_ways = {}
+    frames = []
+    for destination, source_port, port, flags, options, payload, how in script:
+        segment = Tcp(source_port, port, 1000, 0, flags, 65_535, payload, options=options)
+        opening(lab, destination, segment, how)
+        frames += [seen.frame.pack() for seen in lab.take(0.01)]
+    frames += [seen.frame.pack() for seen in lab.take(2)]
+    return frames, dict(lab.counters), [(flow.guest, flow.state) for flow in lab.network.flows()]
+
+
+def scripts(family: int) -> st.SearchStrategy[list[Opening]]:
+    return st.lists(
+        st.tuples(
+            st.sampled_from(DESTINATIONS[family]),
+            st.sampled_from([4000, 4001, 4002]),
+            st.sampled_from([80, 80, 81]),
+            st.sampled_from([SYN, SYN, SYN, SYN | ECE | CWR, SYN | ACK, SYN | FIN, RST]),
+            st.sampled_from([TcpOptions(), TIMESTAMPED]),
+            st.sampled_from([b"", b"early"]),
+            st.sampled_from(["right", "right", "partial", "wrong"]),
+        ),
+        max_size=8,
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data(), families)
+def test_both_ways_open_the_same_connections(data: st.DataObject, family: int) -> None:
+    script = data.draw(scripts(family))
+    assert openings(script, short=True, family=family) == openings(script, short=False, family=family)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_second_connection_to_an_address_goes_the_short_way(family: int) -> None:
+    lab: Lab | Lab6 = Lab() if family == 4 else Lab6()
+    taken = []
+    receive = lab.network._tcp.receive_fast
+    lab.network._short_ways[Protocol.TCP] = lambda *given: taken.append(receive(*given)) or taken[-1]  # type: ignore[func-returns-value]
+    for source_port, flags in ((4000, SYN), (4001, SYN), (4002, SYN | ECE | CWR), (4003, SYN)):
+        segment = Tcp(source_port, 80, 1000, 0, flags, 65_535, options=TIMESTAMPED)
+        opening(lab, DESTINATIONS[family][0], segment, "right")
+        lab.run(0.001)
+    assert taken == [None, True, None, True]
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_an_address_that_became_ours_opens_nothing(family: int) -> None:
+    """A peer of a forwarded port may be shown under any address."""
+    lab: Lab | Lab6 = Lab() if family == 4 else Lab6()
+    for source_port in (4000, 4001):
+        segment = Tcp(source_port, 80, 1000, 0, SYN, 65_535)
+        opening(lab, DESTINATIONS[family][0], segment, "right")
+        lab.run(0.001)
+        lab.network._realm.sides[family].add_own(lab.address if isinstance(lab, Lab) else GUEST6)
+    assert lab.counters["source-refused"] == 1
 
 
 # Pings
