@@ -27,7 +27,7 @@ __all__ = ["own_commit", "register_backends", "register_guests", "register_progr
 _SOCKETS: Final = frozenset({"dhcp4", "ping", "resolve", "tcp.connect", "tcp.listen", "tcp.half-close", "udp"})
 _GUESTS: Final = {
     "inproc": _SOCKETS | {"slaac", "dhcp6", "ipv6", "frames", "virtual-clock"},
-    "netns": _SOCKETS | {"run"},
+    "netns": _SOCKETS | {"run", "slaac"},
     "uml": _SOCKETS | {"run"},
     "qemu": _SOCKETS | {"run", "nic"},
 }

@@ -41,6 +41,7 @@ class Station6:
         self.address = IPv6Address(int(prefix.network_address) | interface_identifier(station.mac))
         self.opposite = opposite
         self.answers = True
+        self.is_router = False
         self._opposite_mac: MacAddress | None = None
         station.answer(NeighbourSolicitation, self._answer)
 
@@ -84,7 +85,9 @@ class Station6:
         target, asker = packet[NeighbourSolicitation].target, packet[IPv6].source
         if not self.answers or target not in (self.address, self.link_local):
             return
-        told = NeighbourAdvertisement(target, solicited=True, override=True, options=(TargetLinkLayerAddress(self.mac),))
+        told = NeighbourAdvertisement(
+            target, self.is_router, solicited=True, override=True, options=(TargetLinkLayerAddress(self.mac),)
+        )
         answer = IPv6(target, asker, NextHeader.ICMPV6, told.icmpv6().pack(target, asker), hop_limit=HOP_LIMIT)
         mac = self._opposite_mac or multicast_mac(solicited_node(asker))
         self.station.port.send(self.station.ethernet(mac, EtherType.IPV6, answer.pack()))

@@ -48,6 +48,7 @@ class Wire6(Station6):
         self.advertisement = RouterAdvertisement(options=(SourceLinkLayerAddress(self.mac), PrefixInformation(PREFIX, _DAY, _DAY)))
         self._opposite_mac = wire.guest.mac
         self._barriers = 0
+        self.is_router = True
 
     def address_in(self, prefix: IPv6Network) -> IPv6Address:
         """The address that the guest makes in `prefix`."""

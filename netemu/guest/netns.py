@@ -4,6 +4,9 @@ The guest's Ethernet interface is a TAP (`netemu.io.tap`) in a namespace (`netem
 what the guest sends comes out of `port` and nowhere else. Sockets are opened inside by this process and used like any host's
 (`netemu.io.oshost`); commands run as processes inside. It needs CAP_NET_ADMIN and CAP_SYS_ADMIN, that is, root.
 
+IPv6 is the kernel's own too: `slaac` turns it off and on, so that it begins anew. While it does, RetransTimer is a twentieth of a
+second and routers are asked for without delay; both are the kernel's own afterwards.
+
 Files are the machine's own, except /etc/resolv.conf and /sys, which are the namespace's. `close` ends every process that is left
 inside.
 """
@@ -16,15 +19,16 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 from netemu.errors import HostError, LocalError, NetemuTimeoutError
 from netemu.guest import udhcpc
 from netemu.guest.busybox import find_busybox
-from netemu.guest.linux import LinuxGuest
+from netemu.guest.linux import CAPABILITIES, LinuxGuest
 from netemu.guest.protocol import CommandResult
 from netemu.io.namespace import Namespace, probe_namespace
 from netemu.io.oshost import OsHost
@@ -32,6 +36,7 @@ from netemu.io.tap import TapPort
 from netemu.net.loop import Loop
 from netemu.net.sockets import DEFAULT_TIMEOUT
 from netemu.peers.process import die_with_us
+from netemu.stack.router_discovery import Slaac
 from netemu.wire.address import MacAddress
 
 __all__ = ["NetnsGuest"]
@@ -42,6 +47,14 @@ _SCRIPT_NAME = "udhcpc.script"
 _TUN = Path("/dev/net/tun")
 _SHELL = "/bin/sh"
 _SETUP_TIMEOUT = 10.0  # seconds
+_QUICK = {f"net/ipv6/neigh/{_INTERFACE}/retrans_time_ms": "50", f"net/ipv6/conf/{_INTERFACE}/router_solicitation_delay": "0"}
+_IPV6_OFF = f"net/ipv6/conf/{_INTERFACE}/disable_ipv6"
+_ADDRESSES6 = Path("/proc/thread-self/net/if_inet6")  # address, index, prefix length, scope, flags, name
+_ROUTES6 = Path("/proc/thread-self/net/ipv6_route")  # destination, length, source, length, next hop, metric, ...
+_TENTATIVE = 0x40  # IFA_F_TENTATIVE
+_DUPLICATE = 0x08  # IFA_F_DADFAILED
+_LINK_SCOPE = 0x20  # IFA_LINK
+_POLL = 0.01  # seconds
 
 
 class NetnsGuest(LinuxGuest):
@@ -96,6 +109,33 @@ class NetnsGuest(LinuxGuest):
     def version() -> str:
         """The kernel's release, such as 6.1.0-18-amd64."""
         return os.uname().release
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return CAPABILITIES | {"slaac"}
+
+    def slaac(self, *, timeout: float = 60.0) -> Slaac:
+        """Configure IPv6 from the routers of the link, anew; returns when no address is tentative any more.
+
+        Without a router that gives an address it is a `NetemuTimeoutError`. The name servers that routers advertise are a
+        program's to use, not the kernel's.
+        """
+        usual = {name: self._sysctl(name) for name in _QUICK}
+        self._set_sysctls(_QUICK)
+        self._set_sysctls({_IPV6_OFF: "1"})
+        self._set_sysctls({_IPV6_OFF: "0"})
+        deadline = time.monotonic() + timeout
+        try:
+            while True:
+                addresses = self._addresses6()
+                if addresses and not any(flags & _TENTATIVE and not flags & _DUPLICATE for _, flags in addresses):
+                    break
+                if time.monotonic() > deadline:
+                    raise NetemuTimeoutError(f"guest {self.name}: a router's advertisement did not come within {timeout:g} s")
+                time.sleep(_POLL)
+        finally:
+            self._set_sysctls(usual)
+        return Slaac(tuple(address for address, flags in addresses if not flags & _DUPLICATE), self._routers6())
 
     def run(self, command: str, *, timeout: float = DEFAULT_TIMEOUT) -> CommandResult:
         """Run `command` in this machine's shell, inside the namespace."""
@@ -162,6 +202,32 @@ class NetnsGuest(LinuxGuest):
                 f"guest {self.name} did not finish {arguments[-1]!r} within {timeout:g} s; it said:\n{text.strip()}"
             )
         return CommandResult(process.returncode, text)
+
+    def _sysctl(self, name: str) -> str:
+        return self.namespace.call((Path("/proc/sys") / name).read_text).strip()
+
+    def _set_sysctls(self, values: Mapping[str, str]) -> None:
+        for name, value in values.items():
+            self.namespace.set_sysctl(name, value)
+
+    def _addresses6(self) -> list[tuple[IPv6Address, int]]:
+        """The addresses from routers, and their flags."""
+        found = []
+        for line in self.namespace.call(_ADDRESSES6.read_text).splitlines():
+            address, _, _, scope, flags, name = line.split()
+            if name == _INTERFACE and int(scope, 16) != _LINK_SCOPE:
+                found.append((IPv6Address(bytes.fromhex(address)), int(flags, 16)))
+        return found
+
+    def _routers6(self) -> tuple[IPv6Address, ...]:
+        """The next hops of default routes."""
+        routes = (line.split() for line in self.namespace.call(_ROUTES6.read_text).splitlines())
+        hops = (
+            IPv6Address(bytes.fromhex(each[4]))
+            for each in routes
+            if each[9] == _INTERFACE and int(each[0], 16) == int(each[1], 16) == 0
+        )
+        return tuple(hop for hop in hops if not hop.is_unspecified)
 
     def _processes(self) -> Iterator[int]:
         """The processes inside: those that share the namespace, which is ours alone."""

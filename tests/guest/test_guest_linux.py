@@ -60,6 +60,7 @@ def test_capabilities_are_the_protocols_words(leased):
     network, _, guest = leased
     known = frozenset(CAPABILITIES) - {"frames", "virtual-clock", "ipv6", "slaac", "dhcp6", "nic"}
     own = ({"virtual-clock"} if network.clock == "virtual" else set()) | ({"nic"} if guest.kind == "qemu" else set())
+    own |= {"slaac"} if guest.kind == "netns" else set()
     assert guest.capabilities == known | own
 
 

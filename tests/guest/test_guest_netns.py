@@ -83,3 +83,19 @@ def test_a_missing_busybox_names_the_package(monkeypatch):
     assert NetnsGuest.probe() == "busybox is not in PATH: install the Debian package busybox-static"
     with Network(clock="real") as network, pytest.raises(LocalError, match="busybox-static"):
         network.guest("netns")
+
+
+def test_ipv6_from_a_router(network):
+    guest = network.guest("netns", netdev=network.netdev("user"))
+    given = guest.slaac(timeout=ANSWERED)
+    assert [str(address) for address in given.addresses] == ["fec0::5054:ff:fe12:3456"]
+    assert [router.is_link_local for router in given.routers] == [True]
+    assert guest.ping("fec0::2", timeout=ANSWERED).ok
+
+
+def test_without_a_router_there_is_no_address(network):
+    guest = network.guest("netns", netdev=network.hub())
+    with pytest.raises(NetemuTimeoutError, match="advertisement did not come"):
+        guest.slaac(timeout=0.2)
+    path = f"/proc/sys/net/ipv6/neigh/{guest.interface}/retrans_time_ms"
+    assert guest.run(f"cat {path}", timeout=ANSWERED).output == "1000\n"
