@@ -17,6 +17,13 @@ LINUX = {
     "rfc1122/3.3.6/01": "an echo request in a frame to everybody is answered",
     "rfc9293/3.9.2.3/02": "a SYN from the network's broadcast address is answered where reverse paths are not checked (rp_filter)",
     "rfc9293/3.10.7.4/08": "a reset in SYN-RECEIVED is ECONNRESET, whoever opened the connection",
+    "rfc2131/2/02": "udhcpc does not look at op",
+    "rfc2131/3.1/10": "udhcpc asks by ARP with -a only, which takes it seconds",
+    "rfc2131/3.1/11": "as 3.1/10",
+    "rfc2131/3.1/12": "as 3.1/10",
+    "rfc2131/4.1/19": "udhcpc reads on in the zeros of its buffer",
+    "rfc2131/4.4.1/02": "udhcpc leaves it to its script, and Linux announces an address with arp_notify only",
+    "rfc2131/4.4.4/01": "as 3.1/10",
 }
 
 
