@@ -23,17 +23,18 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Final
 
-from netemu.errors import HostError, LocalError, NetemuError
+from netemu.errors import HostError, LocalError, NetemuError, PeerError
 from netemu.guest import busybox
 from netemu.guest.initramfs import UDHCPC_SCRIPT
 from netemu.guest.linux import CAPABILITIES, LinuxGuest
 from netemu.guest.nics import DEFAULT_NIC, find_nic
 from netemu.guest.protocol import CommandResult
 from netemu.guest.qemu_files import INTERFACE, READDRESS
-from netemu.guest.qemu_machine import Machine
+from netemu.guest.qemu_machine import CABLES, Cable, Machine
 from netemu.guest.qemu_template import MAC, Template, find_accelerator, plug
 from netemu.guest.remote import RemoteSockets
 from netemu.guest.shell import ConsoleShell
+from netemu.io.framefd import FrameDescriptor
 from netemu.io.streamframes import StreamFrames
 from netemu.io.watcher import FdWatcher
 from netemu.net.loop import Loop
@@ -54,7 +55,8 @@ class QemuGuest(LinuxGuest):
     """A guest in QEMU. `qemu` and `kernel` name peers (`netemu.peers.root`), `nic` is a model of `netemu.guest.nics`.
 
     `memory` is its RAM in MiB; `parameters` go to the kernel's command line; with `hotplug` the NIC is plugged into the running
-    guest. `getrandbits` gives its machine id; other random numbers are its kernel's own. What is missing here is a `LocalError`.
+    guest; `cable` is the netdev it hangs on in QEMU. `getrandbits` gives its machine id; other random numbers are its kernel's own.
+    What is missing here is a `LocalError`.
     """
 
     kind = "qemu"
@@ -72,9 +74,12 @@ class QemuGuest(LinuxGuest):
         memory: int = _MEMORY,
         parameters: Sequence[str] = (),
         hotplug: bool = False,
+        cable: Cable = "stream",
     ) -> None:
         self.need_real_time(loop, name)
         model = find_nic(nic or DEFAULT_NIC)
+        if cable not in CABLES:
+            raise LocalError(f"cable={cable!r}: QEMU's netdev is one of {', '.join(CABLES)}")
         machine = _machine(qemu, kernel, memory, tuple(parameters))
         super().__init__(loop, name, mac, Port(loop, name), INTERFACE, UDHCPC_SCRIPT)
         self.nic = model.model
@@ -82,6 +87,7 @@ class QemuGuest(LinuxGuest):
         self._machine_id = f"{getrandbits(128):032x}"
         self._alive = self._closed = False
         self._remote: RemoteSockets | None = None
+        self._cable = cable
         self._start(Template(machine, None if self._unplugged else model))
 
     @classmethod
@@ -130,12 +136,16 @@ class QemuGuest(LinuxGuest):
 
     def _start(self, template: Template) -> None:
         self._template = template
-        self._process = template.start(self._loop)
+        self._process = template.start(self._loop, self._cable)
         self._shell = ConsoleShell(self._process.shell, self.name, self._process.obituary, ready=True)
         with self._loop:
             self._process.wire.setblocking(False)
             self._watcher = FdWatcher(self._loop)
-            self._frames = StreamFrames(self._watcher, self._process.wire, self.port, lambda _errno: None)
+            wire = self._process.wire
+            if self._cable == "stream":
+                self._frames: StreamFrames | FrameDescriptor = StreamFrames(self._watcher, wire, self.port, _gone)
+            else:
+                self._frames = FrameDescriptor(self._watcher, wire.fileno(), self.port, _gone)
 
     def _stop(self) -> None:
         if self._remote is not None:
@@ -150,21 +160,17 @@ class QemuGuest(LinuxGuest):
         if self._alive:
             return
         try:
-            self._greet()
+            self._become_itself()
         except NetemuError:
             self._template.discard()
             self._stop()
             self._start(Template(self._template.machine, self._template.nic))
-            self._greet()
-        self._become_itself()
+            self._become_itself()
         self._alive = True
 
-    def _greet(self) -> None:
-        """The first word with a copy, which shows whether it lives."""
-        self._process.monitor.settle(_RESTORE_TIMEOUT)
-        self._shell.evaluate(":", _RESTORE_TIMEOUT)
-
     def _become_itself(self) -> None:
+        self._process.monitor.settle(_RESTORE_TIMEOUT)
+        self._shell.evaluate(":", _RESTORE_TIMEOUT)  # shows whether it lives
         steps = [f"date -s @{time.time():.0f} >/dev/null", f"echo {self._machine_id} >/etc/machine-id"]
         if self._unplugged is not None:
             plug(self._process, self._shell, self._unplugged, self.mac)
@@ -173,7 +179,7 @@ class QemuGuest(LinuxGuest):
         steps.append(f"echo 0 >/proc/sys/net/ipv6/conf/{INTERFACE}/disable_ipv6")
         result = self._shell.evaluate("; ".join(steps), _RESTORE_TIMEOUT)
         if result.output:
-            raise LocalError(f"guest {self.name} did not become a machine of its own: {result.output.strip()}")
+            raise PeerError(f"guest {self.name} did not become a machine of its own: {result.output.strip()}")
 
     def _script(self, script: str, timeout: float) -> CommandResult:
         return self.run(script, timeout=timeout)
@@ -187,6 +193,10 @@ class QemuGuest(LinuxGuest):
         if self._remote is None:
             self._remote = self._process.sockets(ready=True)
         return self._remote
+
+
+def _gone(_errno: int) -> None:
+    """The end of the cable; that of the process tells more."""
 
 
 def _machine(qemu: str, kernel: str, memory: int = _MEMORY, parameters: tuple[str, ...] = ()) -> Machine:

@@ -35,9 +35,17 @@ from netemu.peers.qemu import Qemu
 from netemu.peers.qmp import Qmp
 from netemu.wire.address import MacAddress
 
-__all__ = ["Accelerator", "Machine", "Process"]
+__all__ = ["CABLES", "Accelerator", "Cable", "Machine", "Process"]
 
 Accelerator = Literal["tcg", "kvm"]
+Cable = Literal["stream", "dgram"]
+
+CABLES: Final = {
+    "stream": (socket.SOCK_STREAM, f"stream,id={NETDEV},addr.type=fd,addr.str="),
+    "dgram": (socket.SOCK_DGRAM, f"dgram,id={NETDEV},local.type=fd,local.str="),
+}
+"""QEMU's netdev types by which a NIC may be joined: the socket, and the option without the descriptor's number."""
+
 
 _CPU: Final = {"tcg": "qemu64,+rdrand", "kvm": "host"}  # without RDRAND the first random number takes a second
 _PARAMETERS: Final = (
@@ -97,24 +105,27 @@ class Process:
     With `state`, the devices' part of a saved machine, it goes on from there.
     """
 
-    def __init__(self, loop: Loop, machine: Machine, arguments: Sequence[str], state: bytes | None = None) -> None:
+    def __init__(
+        self, loop: Loop, machine: Machine, arguments: Sequence[str], state: bytes | None = None, *, cable: Cable = "stream"
+    ) -> None:
         self._loop = loop
         self._closed = False
         with ExitStack() as made, ExitStack() as given:
 
-            def pair() -> tuple[socket.socket, int]:
-                ours, theirs = socket.socketpair()
+            def pair(kind: int = socket.SOCK_STREAM) -> tuple[socket.socket, int]:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, kind)
                 made.callback(ours.close)
                 given.callback(theirs.close)
                 return ours, theirs.fileno()
 
-            self.wire, wire = pair()
+            kind, netdev = CABLES[cable]
+            self.wire, wire = pair(kind)
             self.shell, shell = pair()
             self._agent, agent = pair()
             self._console, console = pair()
             monitor_socket, monitor = pair()
             words = [
-                *("-netdev", f"stream,id={NETDEV},addr.type=fd,addr.str={wire}"),
+                *("-netdev", f"{netdev}{wire}"),
                 *("-chardev", f"socket,id=console,fd={console}", "-serial", "chardev:console"),
                 *("-chardev", f"socket,id=monitor,fd={monitor}", "-mon", "chardev=monitor,mode=control"),
             ]

@@ -31,7 +31,7 @@ from netemu.errors import HostError, LocalError, NetemuError, NetemuTimeoutError
 from netemu.guest import qemu_files
 from netemu.guest.busybox import find_busybox
 from netemu.guest.nics import Nic
-from netemu.guest.qemu_machine import Accelerator, Machine, Process, plugged
+from netemu.guest.qemu_machine import Accelerator, Cable, Machine, Process, plugged
 from netemu.guest.shell import ConsoleShell
 from netemu.guest.templates import templates
 from netemu.net.loop import Loop
@@ -65,20 +65,20 @@ class Template:
         self._name = f"{nic.model if nic else 'none'}-{_digest(machine)}"
         self._directory = templates().get(self._name, self._boot if nic is None else self._derive)
 
-    def start(self, loop: Loop) -> Process:
+    def start(self, loop: Loop, cable: Cable) -> Process:
         """Run a copy."""
-        return self._run(loop, self._directory / _RAM, share=False)
+        return self._run(loop, self._directory / _RAM, share=False, cable=cable)
 
     def discard(self) -> None:
         """Copies of it do not work: have it made again."""
         templates().discard(self._name)
 
-    def _run(self, loop: Loop, ram: Path, *, share: bool) -> Process:
+    def _run(self, loop: Loop, ram: Path, *, share: bool, cable: Cable = "stream") -> Process:
         place = self._directory
         arguments = self.machine.arguments(place / _INITRAMFS, ram, share=share, generation=str(uuid4()))
         if self.nic is not None:
             arguments += plugged(self.nic, MAC)
-        return Process(loop, self.machine, arguments, (place / _STATE).read_bytes())
+        return Process(loop, self.machine, arguments, (place / _STATE).read_bytes(), cable=cable)
 
     def _boot(self, place: Path) -> None:
         initramfs = place / _INITRAMFS

@@ -133,6 +133,14 @@ def test_a_newer_qemu_has_newer_nics(network, netemu_platform):
             network.guest("qemu", nic="igb")
 
 
+def test_datagrams_are_a_cable_too(network):
+    guest = network.guest("qemu", cable="dgram", netdev=network.netdev("user"))
+    guest.dhcp4(timeout=ANSWERED)
+    assert guest.ping("10.0.2.2", size=4000, timeout=ANSWERED).ok
+    with pytest.raises(LocalError, match="cable='string': QEMU's netdev is one of stream, dgram"):
+        network.guest("qemu", cable="string")
+
+
 @pytest.mark.parametrize("nic", ["usb-net", "pcnet"])
 def test_a_nic_is_plugged_into_a_running_guest(network, nic):
     guest = network.guest("qemu", nic=nic, hotplug=True, netdev=network.netdev("user"))
