@@ -29,11 +29,14 @@ _GUESTS: Final = {
     "inproc": _SOCKETS | {"slaac", "dhcp6", "ipv6", "frames", "virtual-clock"},
     "netns": _SOCKETS | {"run", "slaac"},
     "uml": _SOCKETS | {"run"},
+    "uml-virtual": _SOCKETS | {"run", "virtual-clock"},
     "qemu": _SOCKETS | {"run", "nic"},
 }
+_KINDS: Final = {"uml-virtual": "uml"}  # where the name is not that of `Network.guest`: the clock makes the difference
 _PROBES: Final = {
     "netns": "netemu.guest.netns:NetnsGuest.probe",
     "uml": "netemu.guest.uml:UmlGuest.probe",
+    "uml-virtual": "netemu.guest.virtualuml:VirtualUmlGuest.probe",
     "qemu": "netemu.guest.qemu:QemuGuest.probe",
     "libslirp": "netemu.peers.libslirp:probe",
 }
@@ -41,6 +44,7 @@ _PASSTS: Final = ("passt", "passt@trixie-backports")
 _VERSIONS: Final = {
     "netns": "netemu.guest.netns:NetnsGuest.version",
     "uml": "netemu.guest.uml:UmlGuest.version",
+    "uml-virtual": "netemu.guest.virtualuml:VirtualUmlGuest.version",
     "qemu": "netemu.guest.qemu:QemuGuest.version",
     "libslirp": "netemu.peers.libslirp:version",
 }
@@ -49,14 +53,14 @@ _CAPABILITIES: Final = {
     "libslirp": "netemu.peers.libslirp:CAPABILITIES",
     "passt": "netemu.peers.passt:CAPABILITIES",
 }
-_ARMS: Final[dict[str, Arm]] = {"netns": "kernel", "uml": "kernel", "qemu": "kernel", "libslirp": "oracle"}
+_ARMS: Final[dict[str, Arm]] = {"netns": "kernel", "uml": "kernel", "uml-virtual": "kernel", "qemu": "kernel", "libslirp": "oracle"}
 
 
 def register_guests(registry: GuestRegistry) -> None:
     for kind, capabilities in _GUESTS.items():
         registry.register(
             kind,
-            partial(_guest, kind),
+            partial(_guest, _KINDS.get(kind, kind)),
             capabilities=capabilities,
             probe=partial(_probe, kind),
             version=partial(_version, kind),

@@ -12,6 +12,7 @@ import pytest
 import netemu.guest.inproc
 import netemu.network
 from netemu.guest.qemu import QemuGuest
+from netemu.guest.virtualuml import VirtualUmlGuest
 from netemu.peers.root import cache_directory
 from pytest_netemu.platform import Platform
 
@@ -105,6 +106,19 @@ def test_a_real_kernel_on_any_nic(peers: Path, pytester: pytest.Pytester, monkey
     monkeypatch.setenv("XDG_CACHE_HOME", str(peers))
     pytester.makepyfile(blocks("docs/guests.md", "python")[-1])
     pytester.runpytest().assert_outcomes(passed=1)
+
+
+@pytest.fixture(scope="module")
+def kernels(netemu_platform: Platform) -> Path:
+    """The same, for the kernel that is built."""
+    netemu_platform.require_part("guest", "uml-virtual", VirtualUmlGuest.probe)
+    return cache_directory("").parent
+
+
+def test_the_linux_in_virtual_time(kernels: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(kernels))
+    pytester.makepyfile(*blocks("docs/linux.md", "python"))
+    pytester.runpytest().assert_outcomes(passed=2)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

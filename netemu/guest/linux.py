@@ -31,7 +31,7 @@ _SETUP_TIMEOUT = 10.0
 
 
 class LinuxGuest(SocketGuest):
-    """A guest with a kernel of its own behind `port`, called `interface` inside. Its time is real: `loop` must be a real loop."""
+    """A guest with a kernel of its own behind `port`, called `interface` inside."""
 
     def __init__(self, loop: Loop, name: str, mac: MacAddress, port: Port, interface: str, udhcpc_script: str) -> None:
         super().__init__(loop, name, mac, port)
@@ -67,7 +67,7 @@ class LinuxGuest(SocketGuest):
 
     def dhcp4(self, *, timeout: float = 60.0) -> Lease:
         """Lease an address with udhcpc; no answer within `timeout` seconds is a `NetemuTimeoutError`."""
-        result = self._script(udhcpc.command(self.interface, self._udhcpc_script, timeout), timeout + _GRACE)
+        result = self._script(self._lease_command(timeout), timeout + _GRACE)
         if result.status:
             raise NetemuTimeoutError(f"guest {self.name}: udhcpc got no lease within {timeout:g} s:\n{result.output.strip()}")
         self.lease = udhcpc.parse_lease(result.output)
@@ -84,6 +84,10 @@ class LinuxGuest(SocketGuest):
         if not servers:
             raise LocalError(f"resolve {name!r} on {self.name}: no name server is known; lease an address, or give server=")
         return nslookup.parse(name, self._script(nslookup.command(name, servers[0], timeout), timeout + _GRACE))
+
+    def _lease_command(self, timeout: float) -> str:
+        """The script that leases an address within `timeout` seconds."""
+        return udhcpc.command(self.interface, self._udhcpc_script, timeout)
 
     @abstractmethod
     def run(self, command: str, *, timeout: float = DEFAULT_TIMEOUT) -> CommandResult:

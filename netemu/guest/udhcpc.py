@@ -12,7 +12,7 @@ from ipaddress import AddressValueError, IPv4Address
 from netemu.errors import PeerError
 from netemu.guest.protocol import Lease
 
-__all__ = ["SCRIPT", "command", "parse_lease"]
+__all__ = ["SCRIPT", "command", "dismiss", "parse_lease", "resident_command"]
 
 _RENEWAL_TIME = 58  # RFC 2132 9.11; udhcpc gives options it has no name for as `opt58`, in hexadecimal
 _REBINDING_TIME = 59  # RFC 2132 9.12
@@ -20,6 +20,9 @@ _NAMED = ("ip", "mask", "router", "dns", "serverid", "lease", "hostname", "domai
 _UNNAMED = (_RENEWAL_TIME, _REBINDING_TIME)
 _MTU = 26  # RFC 2132 5.1; not asked for unless told to
 _HOST_PREFIX = 32  # a lease without a subnet mask (RFC 2132 3.3) is for the address alone
+
+_PID = "/tmp/udhcpc.pid"  # inside the guest
+_LOG = "/tmp/udhcpc.log"
 
 _PRINTED = " ".join((*_NAMED, *(f"opt{code}" for code in _UNNAMED)))
 
@@ -50,8 +53,23 @@ def command(interface: str, script: str, timeout: float) -> str:
 
     A request that is not answered is sent again a second later.
     """
+    return f"udhcpc -f -q {_arguments(interface, script, timeout)}"
+
+
+def resident_command(interface: str, script: str, timeout: float) -> str:
+    """The same, with a client that stays and looks after the lease, until `dismiss`."""
+    client = f"udhcpc -p {_PID} {_arguments(interface, script, timeout)} >{_LOG} 2>&1"
+    return f"{dismiss()}; {client}; status=$?; cat {_LOG}; exit $status"
+
+
+def dismiss() -> str:
+    """The shell command that ends a client that stayed, if there is one; the address is left as it is."""
+    return f"[ -f {_PID} ] && read pid <{_PID} && kill $pid"
+
+
+def _arguments(interface: str, script: str, timeout: float) -> str:
     asked = " ".join(f"-O {code}" for code in (_MTU, *_UNNAMED))
-    return f"udhcpc -f -q -n -i {interface} -s {script} -t {max(1, round(timeout))} -T 1 {asked}"
+    return f"-n -i {interface} -s {script} -t {max(1, round(timeout))} -T 1 {asked}"
 
 
 def parse_lease(output: str) -> Lease:

@@ -14,11 +14,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from functools import partial
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
 
 from netemu.errors import LocalError, PeerError
-from netemu.guest import busybox
+from netemu.guest import busybox, udhcpc
 from netemu.guest.booted import BootedGuest
 from netemu.guest.channel import Decoder, Message, Pipe, encode
 from netemu.guest.initramfs import open_initramfs
@@ -26,6 +27,7 @@ from netemu.guest.shell import Shell
 from netemu.guest.virtualkernel import VirtualKernel
 from netemu.net.clock import SECOND, nanoseconds
 from netemu.net.loop import Loop, VirtualLoop
+from netemu.net.sockets import Address
 from netemu.peers import uml
 from netemu.virtio import console as virtio_console
 from netemu.virtio import net as virtio_net
@@ -106,6 +108,22 @@ class VirtualUmlGuest(BootedGuest):
     def pid(self) -> int:
         """The kernel's process."""
         return self.kernel.pid
+
+    @property
+    def address(self) -> IPv4Address | None:
+        """The address on its card now: a lease that ended took it away."""
+        if self._address is not None and not (self._closed or self.kernel.ended):
+            held = f"inet {self._address}/" in self.run(f"ip -4 addr show dev {self.interface}").output
+            self._address = self._address if held else None
+        return self._address
+
+    def configure(self, address: Address, prefix_length: int, router: Address | None = None) -> None:
+        self.run(udhcpc.dismiss())
+        super().configure(address, prefix_length, router)
+
+    def _lease_command(self, timeout: float) -> str:
+        """The client stays: days pass here, and leases with them."""
+        return udhcpc.resident_command(self.interface, self._udhcpc_script, timeout)
 
     def _open_channel(self, on_message: Callable[[Message], None], on_end: Callable[[str], None]) -> Pipe:
         self._agent.open(on_message, on_end)

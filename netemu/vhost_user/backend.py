@@ -99,9 +99,10 @@ class BackEnd:
         return None if answer is None else Message(message.request, answer, Flag.REPLY)
 
     def close(self) -> None:
-        """The front-end is gone: the device has no queues any more."""
+        """The front-end is gone: the device has no queues, and its memory is let go."""
         for number in range(len(self._vrings)):
             self.device.stop(number)
+        self._buffers = self._rings = GuestMemory()
 
     def _refuse(self, reason: str) -> int:
         self.refused[reason] += 1

@@ -11,6 +11,7 @@ from conformance_run import conformance
 from netemu.guest.netns import NetnsGuest
 from netemu.guest.qemu import QemuGuest
 from netemu.guest.uml import UmlGuest
+from netemu.guest.virtualuml import VirtualUmlGuest
 from netemu.peers import libslirp, program_backend
 
 RELEASES = {
@@ -26,6 +27,13 @@ KNOWN_OF_UDHCPC = {"rfc2131/3.1/03"}  # BusyBox counts seconds on; to be seen wh
 BEYOND_LIBSLIRP = {"qemu/guestfwd/01", "rfc1534/2/01", "rfc2132/8.3/01", "rfc3442/server/01", "rfc4039/4/01"}
 # Forwards of IPv6 are beyond QEMU. A router that is stopped as a process says no goodbye.
 BEYOND_LIBSLIRP |= {"qemu/hostfwd/02", "rfc4861/6.2.5/01", "rfc8106/5.1/02"}
+
+
+# What BusyBox's DHCP client does against the document, seen on a kernel in virtual time.
+KNOWN_OF_BUSYBOX = {
+    "rfc2131/4.1/05",  # it asks again at even intervals
+    "rfc2131/4.4.5/05",  # an address is in use for some seconds after its lease has ended
+}
 
 
 @pytest.mark.parametrize("kind", sorted(GUESTS))
@@ -54,6 +62,17 @@ def test_qemus_nics_pass_on_our_network(netemu_platform, tmp_path: Path):
     assert passed >= {(f"qemu/user-mode/0{number}", nic) for number in (1, 4, 5, 7) for nic in QEMUS_NICS}
     (version,) = [entry["version"] for entry in document["implementations"] if entry["id"] == "qemu"]
     assert version == QemuGuest.version()
+
+
+def test_linux_in_virtual_time_is_judged_exactly(netemu_platform, tmp_path: Path):
+    netemu_platform.require_part("guest", "uml-virtual", VirtualUmlGuest.probe)
+    status, document = conformance(tmp_path, "--guest", "uml-virtual")
+    results = [entry for entry in document["results"] if entry["variant"].get("guest") == "uml-virtual"]
+    assert {entry["requirement"] for entry in results if entry["outcome"] == "fail"} == KNOWN_OF_BUSYBOX
+    assert {entry["outcome"] for entry in results} <= {"pass", "fail", "unsupported"}
+    assert {entry["determinism"] for entry in results if entry["outcome"] != "unsupported"} == {"exact"}
+    assert status == 1
+    assert sum(entry["outcome"] == "pass" for entry in results) >= 20
 
 
 def test_libslirp_is_judged(netemu_platform, tmp_path: Path):

@@ -94,10 +94,22 @@ def test_another_seed_gives_other_frames():
 
 def test_a_lease_is_renewed_for_two_days(network):
     guest = network.guest("uml", netdev=network.netdev("user"))
-    guest.run("udhcpc -f -i eth0 -s /etc/udhcpc/default.script >/dev/null 2>&1 &")
+    guest.dhcp4()
     network.run_for(2 * DAY)
+    assert str(guest.address) == "10.0.2.15"
     asked = [record.time for record in network.frames if record.source == guest.port.name and DHCP_COOKIE in record.frame]
     assert [round(time / SECOND / HOUR, 1) for time in asked if time > HOUR * SECOND] == [12, 24, 36]
+
+
+def test_a_lease_that_nobody_renews_ends(network):
+    guest = network.guest("uml", netdev=network.netdev("user"))
+    guest.dhcp4()
+    network.links[0].set_link(up=False)
+    network.run_for(DAY + 60)
+    assert guest.address is None
+    guest.configure("10.0.2.15", 24)
+    network.run_for(DAY)
+    assert str(guest.address) == "10.0.2.15"
 
 
 def test_a_link_of_10_ms_takes_exactly_10_ms(network):

@@ -41,6 +41,7 @@ def test_arms(guests, backends):
         "inproc": "in-process",
         "netns": "kernel",
         "uml": "kernel",
+        "uml-virtual": "kernel",
         "qemu": "kernel",
         "netemu": "in-process",
     } | dict.fromkeys(("libslirp", "passt", "passt@trixie-backports"), "oracle")
