@@ -16,7 +16,7 @@ from ipaddress import IPv4Address
 from typing import Final, Self
 
 from netemu.wire.ipv4 import IPv4, Protocol
-from netemu.wire.tcp import ACK, FIN, PSH, RST, SYN, Tcp, TcpOptions
+from netemu.wire.tcp import ACK, EMPTY_OPTIONS, FIN, PSH, RST, SYN, Tcp, TcpOptions
 from pytest_netemu.packet import Packet
 from pytest_netemu.station import Station
 
@@ -41,6 +41,7 @@ class TcpPeer:
         self.ack = 0
         self.window = _WINDOW
         self.last_sent: IPv4 | None = None
+        self.offered = EMPTY_OPTIONS  # in the other side's SYN
 
     def segment(self, flags: int, payload: bytes = b"", **fields: int | TcpOptions) -> Tcp:
         """A segment at the current place of the sequence space, unless `fields` of `Tcp` say otherwise."""
@@ -81,6 +82,7 @@ class TcpPeer:
     def take(self, segment: Tcp) -> None:
         """Count a segment as received, if it is the next in order."""
         if segment.flags & SYN:
+            self.offered = segment.options
             self.ack = (segment.sequence + 1) % _MODULUS
         elif segment.sequence == self.ack and not segment.flags & RST:
             self.ack = (self.ack + segment.segment_length) % _MODULUS

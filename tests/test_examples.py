@@ -34,6 +34,9 @@ DEVIATIONS = {
     "rfc9293/3.9.2.2/01": "TCP is told nothing of ICMP errors",
     "rfc9293/3.9.2.2/04": "as 3.9.2.2/01",
     "rfc9293/3.10.7.4/08": "as 3.5/01",
+    "rfc9293/3.10.7.4/09": "a segment that acknowledges what was never sent is taken",
+    "rfc9293/3.10.7.4/10": "a segment without ACK is taken",
+    "rfc5681/3.2/03": "what fills a gap is acknowledged with the usual delay",
 }
 
 

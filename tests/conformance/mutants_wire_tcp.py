@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from mutant_parts import GATEWAY, UNREACHABLE, has, icmp, is_icmp_about, patched
-from mutants_tcp import TCP_DATA, TCP_HANDSHAKE
+from mutants_tcp import TCP_CLOSE, TCP_DATA, TCP_HANDSHAKE
 from mutants_wire import NOBODY, like, takes_all
 from mutation import DropLater, Mutant, change, changed, drop, is_ip
 
@@ -21,10 +21,11 @@ import netemu.stack.tcp.negotiation as negotiation
 from netemu.net.clock import SECOND
 from netemu.stack.tcp import TcpConfig
 from netemu.stack.tcp.congestion import CongestionControl
+from netemu.stack.tcp.receiver import Receiver
 from netemu.stack.tcp.sender import Sender
 from netemu.wire.icmpv4 import IcmpType, Icmpv4
 from netemu.wire.ipv4 import IPv4
-from netemu.wire.tcp import ACK, PSH, RST, SYN, Tcp, TcpOptions
+from netemu.wire.tcp import ACK, FIN, PSH, RST, SYN, Tcp, TcpOptions
 from pytest_netemu.packet import Packet
 
 FROM_NOBODY = {*NOBODY, IPv4Address("10.0.2.255")}
@@ -178,4 +179,57 @@ WIRE_TCP_SEND = (
     Mutant("tcp_probes_late", ("rfc9293/3.8.6.1/04",), patch=patched(Sender, "_persist_interval", lambda _: 5 * SECOND)),
 )
 
-WIRE_TCP = (*WIRE_TCP_LISTEN, *WIRE_TCP_CONNECT, *WIRE_TCP_SEND)
+WIRE_TCP_RECEIVE = (
+    *like(TCP_DATA, "rfc9293/3.8.6/02", "rfc9293/3.8.6.3/01", "rfc9293/3.10.7.4/01"),
+    Mutant(
+        "tcp_acks_nothing",
+        (
+            "rfc5681/3.2/02",
+            "rfc5681/3.2/03",
+            "rfc9293/3.6/03",
+            "rfc9293/3.8.6.1/05",
+            "rfc9293/3.8.6.3/02",
+            "rfc9293/3.10.7.4/02",
+            "rfc9293/3.10.7.4/09",
+        ),
+        out=drop(Tcp, lambda s: s.flags == ACK and not s.payload),
+    ),
+    Mutant("tcp_offers_an_octet", ("rfc9293/3.8.6.2.2/01",), out=change(Tcp, lambda s: s.flags == ACK and not s.window, window=1)),
+    Mutant("tcp_deaf_to_resets", ("rfc9293/3.4/01",), into=drop(Tcp, is_reset)),
+    Mutant(
+        "tcp_sack_without_permission",
+        ("rfc2018/2/01", "rfc2018/4/01"),
+        out=change(Tcp, lambda s: s.flags == ACK, options=options(sack=((1, 2),), sack_permitted=True)),
+    ),
+    Mutant(
+        "tcp_sack_reversed", ("rfc2018/4/02",), out=change(Tcp, options=lambda s: replace(s.options, sack=s.options.sack[::-1]))
+    ),
+    Mutant("tcp_sack_of_one", ("rfc2018/4/03",), out=change(Tcp, options=lambda s: replace(s.options, sack=s.options.sack[:1]))),
+    Mutant("tcp_forgets_stamps", ("rfc7323/3.2/02",), out=change(Tcp, lambda s: not is_syn(s), options=options(timestamps=None))),
+    Mutant("tcp_takes_the_old", ("rfc7323/5.3/01",), patch=patched(Receiver, "timestamp_is_old", lambda *_: False)),
+    Mutant(
+        "tcp_dies_without_stamps",
+        ("rfc7323/3.2/03",),
+        into=change(Tcp, lambda s: not is_syn(s) and s.options.timestamps is None, flags=RST | ACK),
+    ),
+)
+
+WIRE_TCP_CLOSE = (
+    *like(
+        TCP_CLOSE,
+        "rfc9293/3.5.3/01",
+        "rfc9293/3.5.3/02",
+        "rfc9293/3.6/01",
+        "rfc9293/3.10.7.4/03",
+        "rfc9293/3.10.7.4/05",
+    ),
+    Mutant("tcp_needs_no_ack", ("rfc9293/3.10.7.4/10",), into=change(Tcp, lambda s: not s.flags & ~PSH, flags=PSH | ACK)),
+    Mutant("tcp_never_finishes", ("rfc9293/3.6/02",), out=change(Tcp, flags=lambda s: s.flags & ~FIN)),
+    Mutant("tcp_closes_both_ways", ("rfc9293/3.6.1/02",), into=change(Tcp, lambda s: bool(s.flags & FIN), flags=RST | ACK)),
+    Mutant("tcp_loses_in_silence", ("rfc9293/3.6.1/03",), out=drop(Tcp, is_reset)),
+    Mutant("tcp_short_time_wait", ("rfc9293/3.6.1/01",), patch=guest_tcp_with(msl_ns=SECOND)),
+    Mutant("tcp_without_time_wait", ("rfc9293/3.10.7.4/04",), patch=guest_tcp_with(msl_ns=0)),
+    Mutant("tcp_keeps_alive", ("rfc9293/3.8.4/01",), patch=guest_tcp_with(keepalive_idle_ns=60 * SECOND)),
+)
+
+WIRE_TCP = (*WIRE_TCP_LISTEN, *WIRE_TCP_CONNECT, *WIRE_TCP_SEND, *WIRE_TCP_RECEIVE, *WIRE_TCP_CLOSE)
