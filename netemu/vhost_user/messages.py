@@ -29,7 +29,6 @@ __all__ = [
     "Decoder",
     "Flag",
     "FrontEndRequest",
-    "Header",
     "MemoryTable",
     "Message",
     "Payload",
@@ -46,7 +45,7 @@ _MAX_REGIONS: Final = 8  # VHOST_MEMORY_BASELINE_NREGIONS
 _VERSION: Final = 1
 _VERSION_MASK: Final = 0x3
 
-HEADER: Final = struct.Struct("<III")
+_HEADER: Final = struct.Struct("<III")
 _U64: Final = struct.Struct("<Q")
 _VRING_STATE: Final = struct.Struct("<II")
 _VRING_ADDRESS: Final = struct.Struct("<IIQQQQ")
@@ -147,7 +146,7 @@ class Config:
 Payload = int | VringState | VringAddress | MemoryTable | Config | None
 
 
-class Header(NamedTuple):
+class _Header(NamedTuple):
     """`request` is a number of the tables or not; `flags` as they came."""
 
     request: int
@@ -220,7 +219,7 @@ def encode(message: Message) -> bytes:
             body = _REGIONS.pack(len(payload.regions)) + b"".join(regions)
         case Config():
             body = _CONFIG.pack(payload.offset, len(payload.payload), payload.flags) + payload.payload
-    return HEADER.pack(message.request, _VERSION | message.flags, len(body)) + body
+    return _HEADER.pack(message.request, _VERSION | message.flags, len(body)) + body
 
 
 class Decoder:
@@ -229,12 +228,12 @@ class Decoder:
     def __init__(self, table: Mapping[int, _Form]) -> None:
         self._table = table
         self._octets = bytearray()
-        self._header: Header | None = None
+        self._header: _Header | None = None
 
     @property
     def wanted(self) -> int:
         """Octets until something is complete: a header, or a message."""
-        whole = HEADER.size + (self._header.size if self._header else 0)
+        whole = _HEADER.size + (self._header.size if self._header else 0)
         return whole - len(self._octets)
 
     def feed(self, octets: bytes) -> Message | None:
@@ -247,7 +246,7 @@ class Decoder:
             self._header = _header(bytes(self._octets))
         if self._header is None or self.wanted:
             return None
-        header, body = self._header, bytes(self._octets[HEADER.size :])
+        header, body = self._header, bytes(self._octets[_HEADER.size :])
         self._octets.clear()
         self._header = None
         flags = Flag(header.flags & (Flag.REPLY | Flag.NEED_REPLY))
@@ -256,8 +255,8 @@ class Decoder:
         return Message(header.request, _payload(form, body) if known else None, flags)
 
 
-def _header(octets: bytes) -> Header:
-    header = Header(*HEADER.unpack(octets))
+def _header(octets: bytes) -> _Header:
+    header = _Header(*_HEADER.unpack(octets))
     if header.flags & _VERSION_MASK != _VERSION:
         raise PeerError(f"vhost-user: flags {header.flags:#x} are not of version {_VERSION}")
     if header.size > MAX_PAYLOAD:

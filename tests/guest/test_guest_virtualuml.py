@@ -4,10 +4,11 @@ import hashlib
 import os
 import signal
 import tempfile
+from random import Random
 
 import pytest
 from guest_processes import processes_of
-from hypothesis import given, settings
+from hypothesis import find, given, settings
 
 from netemu.errors import HostError, LocalError, NetemuTimeoutError, PeerError
 from netemu.guest.virtualuml import VirtualUmlGuest
@@ -165,6 +166,18 @@ def test_no_faults_in_the_first_frames_stop_tcp(faults):
     digest, summed, _ = transfer(5_000, faults)
     assert summed.split()[0] == hashlib.sha256((b"netemu\n" * 1_000)[:5_000]).hexdigest()
     assert digest
+
+
+def test_hypothesis_shrinks_what_delays_a_lease():
+    def delays(faults):
+        with Network() as network:
+            guest = network.guest("uml", netdev=network.netdev("user"))
+            network.links[0].set_faults(forward=faults)
+            guest.dhcp4(timeout=120)
+            return network.loop.now() > SECOND // 2
+
+    bounded = settings(max_examples=30, deadline=None, database=None)
+    assert find(fault_schedules(max_frames=6), delays, settings=bounded, random=Random(0)) == [Fault(0, "drop")]
 
 
 def test_a_kernel_that_spins_ends_the_call(network):
