@@ -37,6 +37,9 @@ class HostError(NetemuError, OSError):
         super().__init__(errno, f"{operation}: {name} ({os.strerror(errno)})")
         self.operation = operation
 
+    def __reduce__(self) -> tuple[type[HostError], tuple[int | None, str]]:
+        return type(self), (self.errno, self.operation)
+
     def __str__(self) -> str:
         """The sentence alone: it has errno's name already."""
         return str(self.strerror)

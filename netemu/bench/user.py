@@ -27,6 +27,7 @@ from typing import IO, Final, Self
 from netemu.bench.traffic import PINGED, SERVER
 from netemu.errors import LocalError
 from netemu.io.namespace import Namespace
+from netemu.io.place import HERE
 from netemu.io.tap import open_tap
 from netemu.peers.process import die_with_us
 
@@ -140,7 +141,7 @@ _Start = Callable[[ExitStack, Namespace, int], tuple[int, str]]
 
 def _netemu(stack: ExitStack, host: Namespace, mtu: int) -> tuple[int, str]:
     guest = stack.enter_context(Namespace("bench-netemu"))
-    fd = guest.call(open_tap, _INTERFACE)
+    fd = guest.open(open_tap, _INTERFACE)
     try:
         process = _spawn(stack, host, [sys.executable, "-m", "netemu.bench.serve", str(fd), str(mtu)], pass_fds=[fd])
     finally:
@@ -208,9 +209,9 @@ def _spawn(
 ) -> subprocess.Popen[str]:
     """Start a program, inside of `namespace` if one is given, and end it with the stack."""
 
-    def start() -> subprocess.Popen[str]:
+    def start(command: Sequence[str | Path]) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            die_with_us(arguments),
+            command,
             stdin=subprocess.PIPE,
             stdout=stdout,
             stderr=subprocess.DEVNULL,
@@ -219,7 +220,7 @@ def _spawn(
             start_new_session=True,
         )
 
-    process = start() if namespace is None else namespace.call(start)
+    process = (HERE if namespace is None else namespace).start(start, die_with_us(arguments))
 
     def end() -> None:
         for pid in _family(process.pid):

@@ -2,7 +2,8 @@
 
 The guest's Ethernet interface is a TAP (`netemu.io.tap`) in a namespace (`netemu.io.namespace`) that has nothing else but loopback:
 what the guest sends comes out of `port` and nowhere else. Sockets are opened inside by this process and used like any host's
-(`netemu.io.oshost`); commands run as processes inside. It needs CAP_NET_ADMIN and CAP_SYS_ADMIN, that is, root.
+(`netemu.io.oshost`); commands run as processes inside. It needs CAP_NET_ADMIN and CAP_SYS_ADMIN, that is, root;
+or, for any user, a kernel that lets one make user namespaces, and a /dev/net/tun that one may open.
 
 IPv6 is the kernel's own too: `slaac` turns it off and on, so that it begins anew. While it does, RetransTimer is a twentieth of a
 second and routers are asked for without delay; both are the kernel's own afterwards.
@@ -87,7 +88,7 @@ class NetnsGuest(LinuxGuest):
         script = self._directory / _SCRIPT_NAME
         super().__init__(loop, name, mac, self._tap.port, _INTERFACE, str(script))
         self.port.name = name
-        self._host = OsHost(loop, name=name, open_in=self.namespace.call)
+        self._host = OsHost(loop, name=name, place=self.namespace)
         script.write_text(udhcpc.SCRIPT.replace("/bin/busybox", str(self._busybox), 1))
         script.chmod(0o755)
         self.namespace.set_ping_group_range(*_EVERYBODY)
@@ -101,7 +102,7 @@ class NetnsGuest(LinuxGuest):
         except LocalError as error:
             return str(error)
         if not os.access(_TUN, os.R_OK | os.W_OK):
-            return f"{_TUN} cannot be opened: load the module tun and run as root"
+            return f"{_TUN} cannot be opened: load the module tun, and run as root or make it readable and writable for everybody"
         found = probe_namespace()
         return None if found.available else found.words
 
@@ -180,7 +181,7 @@ class NetnsGuest(LinuxGuest):
     def _execute(self, arguments: Sequence[str | Path], timeout: float) -> CommandResult:
         """Output goes to a file in memory: a process left in the background may keep it open without holding us up."""
         with os.fdopen(os.memfd_create("netemu-output"), "w+b") as output:
-            process = self.namespace.call(
+            process = self.namespace.start(
                 subprocess.Popen,
                 die_with_us(arguments),
                 stdin=subprocess.DEVNULL,

@@ -12,12 +12,12 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 from netemu.errors import HostError, LocalError
 from netemu.io.messages import Messages
@@ -26,6 +26,7 @@ from netemu.io.osdatagram import OsDatagram, OsPing
 from netemu.io.osstream import LINGER_NONE, NO_ENDPOINT, OsListener, OsStream, socket_endpoint
 from netemu.io.osunix import Programs, connect_path, listen_path
 from netemu.io.peekstream import PeekStream, kernel_peeks
+from netemu.io.place import HERE, Place
 from netemu.io.services import DnsServer, ServiceHost
 from netemu.io.stream import Closeable
 from netemu.io.streamstate import StreamSnapshot
@@ -48,11 +49,10 @@ _BLACKHOLE = "blackhole"  # the interface's name
 _ROUTE_KINDS = {errno.ENETUNREACH: "throw", errno.EHOSTUNREACH: "unreachable"}  # ip-route(8)
 
 _Part = TypeVar("_Part", bound=Closeable)
-_OpenIn: TypeAlias = Callable[[Callable[[], socket.socket]], socket.socket]
 
 
 class OsHost(ServiceHost):
-    """Real sockets. `open_in` calls the function that makes a socket, in another namespace say; `resolv_conf` is where
+    """Real sockets. `place` is where they are opened and programs started, a namespace say; `resolv_conf` is where
     `nameservers` looks (resolv.conf(5)), behind the servers of `dns_server`.
     """
 
@@ -61,16 +61,16 @@ class OsHost(ServiceHost):
         loop: Loop,
         *,
         name: str = "os",
-        open_in: _OpenIn = lambda make: make(),
+        place: Place = HERE,
         resolv_conf: str = "/etc/resolv.conf",
     ) -> None:
         super().__init__(loop, name)
         self._watcher = FdWatcher(loop)
-        self._open_in = open_in
+        self._place = place
         self._resolv_conf = resolv_conf
         self._open: dict[Closeable, None] = {}
         self._parked: dict[tuple[Endpoint, Endpoint], socket.socket] = {}
-        self._programs = Programs()
+        self._programs = Programs(place)
         self._peeks = kernel_peeks()  # asked while there are descriptors to ask with
 
     def open_stream(self, remote: Endpoint, local: Endpoint | None = None) -> OsStream:
@@ -182,7 +182,7 @@ class OsHost(ServiceHost):
 
     def _socket(self, family: Family, kind: int, protocol: int = 0) -> socket.socket:
         try:
-            sock = self._open_in(lambda: socket.socket(_FAMILIES[family], kind | _NON_BLOCKING, protocol))
+            sock = self._place.call(socket.socket, _FAMILIES[family], kind | _NON_BLOCKING, protocol)
         except OSError as error:
             what = "a ping socket, which net.ipv4.ping_group_range grants" if protocol else "a socket"
             raise HostError(error.errno or errno.EIO, f"open {what}") from None
@@ -226,9 +226,8 @@ class NetnsHost(OsHost):
         addresses: Sequence[Address] = ("192.0.2.1",),
         nameservers: Sequence[Address] = (),
     ) -> None:
-        super().__init__(loop, name=name, open_in=namespace.call)
+        super().__init__(loop, name=name, place=namespace)
         self.namespace = namespace
-        self._programs = Programs(namespace.call)
         self.groups = (os.getegid(), *os.getgroups())
         self._has_blackhole = False
         self._configured = [endpoint(server, _DNS_PORT) for server in nameservers]

@@ -12,35 +12,36 @@ import os
 import socket
 import stat
 import subprocess
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import TypeAlias
+from pathlib import Path
 
 from netemu.errors import HostError
+from netemu.io.place import HERE, Place
 
 __all__ = ["Programs", "connect_path", "listen_path"]
 
 _BACKLOG = 128
-_Started: TypeAlias = tuple[socket.socket, subprocess.Popen[bytes]]
-_StartIn: TypeAlias = Callable[[Callable[[], _Started]], _Started]
 _KIND = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 
 class Programs:
-    """The programs that were started here. `start_in` calls the function that starts one, in another namespace say."""
+    """The programs that were started in `place`, a namespace say."""
 
-    def __init__(self, start_in: _StartIn = lambda start: start()) -> None:
-        self._start_in = start_in
+    def __init__(self, place: Place = HERE) -> None:
+        self._place = place
         self._running: list[subprocess.Popen[bytes]] = []
 
     def open(self, command: str) -> socket.socket:
         """Our end of the connection that a shell's `command` has for its standard input and output; raises `HostError`."""
         self._running = [process for process in self._running if process.poll() is None]
         try:
-            ours, process = self._start_in(lambda: _start(command))
+            ours, theirs = self._place.call(_loopback_pair)
+            with theirs:
+                self._running.append(self._place.start(_start, ["/bin/sh", "-c", command], theirs.fileno()))
         except OSError as error:
             raise HostError(error.errno or errno.EIO, f"start {command!r}") from None
-        self._running.append(process)
+        ours.setblocking(False)
         return ours
 
     def close(self) -> None:
@@ -53,13 +54,8 @@ class Programs:
                 process.wait()
 
 
-def _start(command: str) -> _Started:
-    ours, theirs = _loopback_pair()
-    with theirs:
-        stdio = theirs.fileno()
-        process = subprocess.Popen(["/bin/sh", "-c", command], stdin=stdio, stdout=stdio, start_new_session=True)
-    ours.setblocking(False)
-    return ours, process
+def _start(command: Sequence[str | Path], stdio: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command, stdin=stdio, stdout=stdio, start_new_session=True)
 
 
 def _loopback_pair() -> tuple[socket.socket, socket.socket]:

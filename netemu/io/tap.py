@@ -46,7 +46,7 @@ class TapPort:
     """
 
     def __init__(self, loop: Loop, namespace: Namespace, interface: str = "tap0") -> None:
-        self._begin(loop, namespace.call(open_tap, interface), interface)
+        self._begin(loop, namespace.open(open_tap, interface), interface)
         try:
             namespace.set_link_up(interface)
         except HostError:

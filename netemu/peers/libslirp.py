@@ -105,7 +105,7 @@ class LibslirpBackend:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             command = [sys.executable, "-m", "netemu.peers.libslirp_child", str(theirs.fileno())]
-            self._process = self._namespace.call(subprocess.Popen, command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
+            self._process = self._namespace.start(subprocess.Popen, command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
         _, (self._ready,), _, _ = socket.recv_fds(self._control, HEADER.size, 1)
         self._watcher.watch(self._ready, READABLE, lambda _events: self._turn())
         if not self._ask(NEW, _settings(options)):

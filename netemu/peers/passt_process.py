@@ -40,7 +40,7 @@ class PasstProcess:
             fifo.chmod(_EVERYBODY | 0o222)
             ready = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             waiting.callback(os.close, ready)
-            self._process = namespace.call(
+            self._process = namespace.start(
                 subprocess.Popen,
                 [*command, "--pid", str(fifo)],
                 stdin=subprocess.DEVNULL,

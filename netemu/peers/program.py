@@ -20,12 +20,12 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from netemu.errors import HostError, LocalError, PeerError
 from netemu.io.namespace import Namespace
+from netemu.io.place import HERE, Place
 from netemu.io.watcher import READABLE, DescriptorLoop, FdWatcher
 from netemu.net.loop import Loop
 from netemu.net.port import Port
@@ -68,7 +68,7 @@ class Program:
         self.what = what
         self._loop = loop
         self._command = command
-        self._namespace = namespace
+        self._place: Place = namespace or HERE
         self._deadline = time.monotonic() + patience
         self._over = False
         with ExitStack() as made:
@@ -80,7 +80,7 @@ class Program:
             made.callback(wire.close)
             places = {**values, command.wire: wire.word}
             wait = fill(command.settings.get("wait", ""), places)
-            ready = condition(wait, self._read_output, self._inside) if wait not in ("", FIRST_FRAME) else None
+            ready = condition(wait, self._read_output, self._place) if wait not in ("", FIRST_FRAME) else None
             self._process = self._start(command.fill(places), wire.pass_fds)
             made.callback(self._process.close)
             if ready is not None:
@@ -109,11 +109,7 @@ class Program:
 
     def _start(self, words: list[str], pass_fds: tuple[int, ...]) -> ProcessGroup:
         with open(os.devnull, "rb") as nothing:
-            start = partial(ProcessGroup, words, stdin=nothing.fileno(), output=self._output.fileno(), pass_fds=pass_fds)
-            return self._inside(start)
-
-    def _inside(self, function: Callable[[], _R]) -> _R:
-        return function() if self._namespace is None else self._namespace.call(function)
+            return self._place.start(ProcessGroup, words, stdin=nothing.fileno(), output=self._output.fileno(), pass_fds=pass_fds)
 
     def _wait_for(self, look: Callable[[], _R | None], failure: str) -> _R:
         """What `look` gives when it gives something."""

@@ -18,21 +18,21 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from netemu.errors import LocalError
+from netemu.io.place import Place
 
 __all__ = ["FIRST_FRAME", "condition"]
 
 FIRST_FRAME: Final = "frame"
 
-_Connect: TypeAlias = Callable[[Callable[[], bool]], bool]
 _PATIENCE: Final = 0.2  # seconds for one connection: it is to this machine
 _GRAMMAR: Final = "line:REGEX, path:PATH, tcp:ADDRESS:PORT, unix:PATH or frame"
 
 
-def condition(text: str, read_output: Callable[[], str], run_inside: _Connect) -> Callable[[], bool]:
-    """The function that says whether `text` holds; `frame` is not for it. `run_inside` calls in the program's namespace."""
+def condition(text: str, read_output: Callable[[], str], place: Place) -> Callable[[], bool]:
+    """The function that says whether `text` holds; `frame` is not for it. `place` is where the program runs."""
     kind, _, rest = text.partition(":")
     address, _, port = rest.rpartition(":")
     match kind:
@@ -48,8 +48,8 @@ def condition(text: str, read_output: Callable[[], str], run_inside: _Connect) -
             return lambda: _accepts(socket.AF_UNIX, rest)
         case "tcp" if address and port.isdecimal():
             family = socket.AF_INET6 if address.startswith("[") else socket.AF_INET
-            place = (address.strip("[]"), int(port))
-            return lambda: run_inside(lambda: _accepts(family, place))
+            where = (address.strip("[]"), int(port))
+            return lambda: place.call(_accepts, family, where)
         case _:
             raise LocalError(f"wait={text}: give {_GRAMMAR}")
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from netemu.errors import HostError, LocalError
-from netemu.io import namespace as namespace_module
+from netemu.io import inside as inside_module
+from netemu.io import userns
+from netemu.io.inside import ThreadInside
 from netemu.io.namespace import Namespace, probe_namespace
 
 
@@ -120,18 +122,19 @@ def test_the_probe_says_yes_where_it_works(namespace):
     assert probe_namespace() == (True, "private network namespaces can be made")
 
 
-def test_without_the_capability_the_probe_says_what_is_missing(monkeypatch):
-    """The thread gives up its capabilities before it tries."""
-    enter = Namespace._enter
+def test_where_nothing_is_allowed_the_probe_says_what_is_missing(monkeypatch):
+    """The thread gives up its capabilities before it tries, and user namespaces are forbidden."""
+    enter = ThreadInside._enter
 
     def powerless(self):
-        libc = namespace_module.ctypes.CDLL(None, use_errno=True)
-        header, data = (namespace_module.ctypes.c_uint32 * 2)(0x20080522, 0), (namespace_module.ctypes.c_uint32 * 6)()
+        libc = inside_module.ctypes.CDLL(None, use_errno=True)
+        header, data = (inside_module.ctypes.c_uint32 * 2)(0x20080522, 0), (inside_module.ctypes.c_uint32 * 6)()
         assert libc.capset(header, data) == 0  # of this thread only
         return enter(self)
 
-    monkeypatch.setattr(Namespace, "_enter", powerless)
+    monkeypatch.setattr(ThreadInside, "_enter", powerless)
+    monkeypatch.setattr(userns, "_UNSHARE", ("sh", "-c", "echo no such luck; exit 1"))
     available, words = probe_namespace()
     assert not available
     assert "needs CAP_SYS_ADMIN" in words
-    assert "EPERM" in words
+    assert "or start a process for 'probe' in a user namespace, where unshare said 'no such luck': EPERM" in words
