@@ -12,6 +12,7 @@ from mutants_wire import WIRE_ARP, WIRE_ICMP, WIRE_IPV4
 from mutants_wire6 import WIRE_HEADERS6, WIRE_ICMP6, WIRE_NEIGHBOURS6
 from mutants_wire6_nodes import WIRE_ADDRESSES6, WIRE_PATHS6, WIRE_ROUTERS6
 from mutants_wire_dhcp import WIRE_DHCP
+from mutants_wire_dns import WIRE_DNS
 from mutants_wire_tcp import WIRE_TCP
 from mutants_wire_udp import WIRE_UDP
 
@@ -50,6 +51,7 @@ WIRE = (
     *WIRE_ADDRESSES6,
     *WIRE_PATHS6,
     *WIRE_DHCP,
+    *WIRE_DNS,
 )
 
 MUTANTS = {"pytest_netemu.suites.user_network": USER_NETWORK, "pytest_netemu.suites.wire": WIRE}

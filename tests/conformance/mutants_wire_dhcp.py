@@ -148,17 +148,21 @@ def _seconds(*delays: int) -> Callable[[pytest.MonkeyPatch], None]:
 
 
 class Once:
-    """A message of one kind is sent once."""
+    """Of what meets the condition only the first is sent."""
 
-    def __init__(self, kind: DhcpMessageType) -> None:
-        self._kind = kind
+    def __init__(self, condition: Callable[[Packet], bool]) -> None:
+        self._condition = condition
         self._sent = False
 
     def __call__(self, packet: Packet) -> list[bytes]:
-        if Dhcpv4 not in packet or packet[Dhcpv4].message_type != self._kind:
+        if not self._condition(packet):
             return [packet.frame]
         again, self._sent = self._sent, True
         return [] if again else [packet.frame]
+
+
+def _kind(kind: DhcpMessageType) -> Callable[[Packet], bool]:
+    return lambda packet: Dhcpv4 in packet and packet[Dhcpv4].message_type == kind
 
 
 SAYS = (
@@ -198,8 +202,8 @@ SAYS = (
         ("rfc2132/9.7/02",),
         out=change(Dhcpv4, dhcp_kind(REQUEST), options=with_options(REQUESTED_IP_ADDRESS=ELSEWHERE.packed)),
     ),
-    Mutant("client_discovers_once", ("rfc2131/3.1/06",), out=Once(DISCOVER)),
-    Mutant("client_requests_once", ("rfc2131/3.1/07",), out=Once(REQUEST)),
+    Mutant("client_discovers_once", ("rfc2131/3.1/06",), out=Once(_kind(DISCOVER))),
+    Mutant("client_requests_once", ("rfc2131/3.1/07",), out=Once(_kind(REQUEST))),
 )
 
 BELIEVES = (
