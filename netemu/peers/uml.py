@@ -106,6 +106,9 @@ def _build() -> None:
             _make(directory, output)
         (directory / "done").rename(_place())
         log.unlink()
+    except HostError:  # which says all there is to say
+        log.unlink()
+        raise
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
         raise HostError(errno.EIO, f"build the time-travel kernel: {error.cmd[0]} did not succeed; its log is {log}") from None
     finally:

@@ -88,10 +88,11 @@ def test_a_failure_is_one_sentence_and_a_log(script, kernels):
     assert not log.exists()
 
 
-def test_another_source_is_not_changed_blindly(script, monkeypatch):
+def test_another_source_is_not_changed_blindly(script, monkeypatch, kernels):
     monkeypatch.setenv("UTIL", "ssize_t os_random(void *buf)\n")
     with pytest.raises(HostError, match=r"util\.c of linux-source-6\.12 has 'ssize_t os_getrandom"):
         uml.build()
+    assert [path.name for path in kernels.iterdir()] == [".lock"]
 
 
 def test_missing_tools_are_named(script, monkeypatch, tmp_path):
