@@ -66,7 +66,10 @@ class Host(ABC):
 
     @abstractmethod
     def open_stream(self, remote: Endpoint, local: Endpoint | None = None) -> StreamSocket:
-        """Begin a TCP connection to `remote`; watch `connected` and `error` through `on_change`."""
+        """Begin a TCP connection to `remote`; watch `connected` and `error` through `on_change`.
+
+        It may be connected already, and does not tell that then.
+        """
 
     @abstractmethod
     def open_listener(self, local: Endpoint) -> ListenerSocket:

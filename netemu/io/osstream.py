@@ -91,8 +91,8 @@ class OsStream(BufferedStream):
         return local
 
     def accepted(self) -> None:
-        """The connection stands already."""
-        self._establish()
+        """The connection stands already: nobody has to be told who has yet to get the stream."""
+        self.connected = True
         self._watch()
 
     def connecting(self, error: int) -> None:

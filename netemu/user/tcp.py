@@ -288,8 +288,7 @@ class TcpNat:
             guest,
             stream,
             stream,
-            self.realm.getrandbits(32),
-            self.realm.getrandbits(32),
+            *divmod(self.realm.getrandbits(64), 1 << 32),
             self._writer.payload,
         )
         key = flow_key(guest, remote)

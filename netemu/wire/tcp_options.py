@@ -39,6 +39,9 @@ _WINDOW_SCALE_OPTION: Final = struct.Struct("!BBBB")
 _TIMESTAMPS_OPTION: Final = struct.Struct("!BBBBII")
 _TIMESTAMPS_VALUES: Final = struct.Struct("!II")
 _SACK_BLOCK: Final = struct.Struct("!II")
+_SYN_OPTIONS: Final = struct.Struct("!HHIIII")
+"""MSS, SACK permitted, timestamps and window scale, with one no-operation before the last: the SYNs of Linux."""
+_SYN_FRAMING: Final = (0x0204, 0x0402080A, 0x010303)
 _ALIGNED_TIMESTAMPS: Final = bytes((_NO_OPERATION, _NO_OPERATION, _TIMESTAMPS, 10))
 """How nearly every data segment's options begin (RFC 7323, appendix A)."""
 
@@ -63,6 +66,10 @@ class TcpOptions:
         """Read the octets between the fixed header and the payload; raises `WireError` (`tcp.options`)."""
         if len(data) == 12 and data[:4] == _ALIGNED_TIMESTAMPS:
             return cls(timestamps=_TIMESTAMPS_VALUES.unpack_from(data, 4))
+        if len(data) == _SYN_OPTIONS.size:
+            first, mss, second, value, echo, last = _SYN_OPTIONS.unpack(data)
+            if (first, second, last >> 8) == _SYN_FRAMING:
+                return cls(mss, last & 0xFF, sack_permitted=True, timestamps=(value, echo))
         found: dict[int, bytes] = {}
         unknown: list[tuple[int, bytes]] = []
         at = 0
@@ -79,9 +86,9 @@ class TcpOptions:
             else:
                 unknown.append((kind, value))
             at += 2 + len(value)
-        mss, scale, stamps = found.get(_MSS), found.get(_WINDOW_SCALE), found.get(_TIMESTAMPS)
+        size, scale, stamps = found.get(_MSS), found.get(_WINDOW_SCALE), found.get(_TIMESTAMPS)
         return cls(
-            mss=None if mss is None else int.from_bytes(mss, "big"),
+            mss=None if size is None else int.from_bytes(size, "big"),
             window_scale=None if scale is None else scale[0],
             sack_permitted=_SACK_PERMITTED in found,
             sack=tuple(_SACK_BLOCK.iter_unpack(found.get(_SACK, b""))),
