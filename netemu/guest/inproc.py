@@ -230,7 +230,7 @@ class InprocGuest:
         with self._loop:
             service = self.stack.start_dhcp6(self._loop.now())
             client = service.client
-            (client.inform if stateless else client.start)(self._loop.now())
+            service.begin(client.inform if stateless else client.start, self._loop.now())
             self.stack.wake()
             addresses = self._ipv6.node.addresses
 

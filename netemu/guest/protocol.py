@@ -14,11 +14,12 @@ from typing import Protocol
 from netemu.errors import LocalError
 from netemu.net.port import Port
 from netemu.net.sockets import DEFAULT_TIMEOUT, Address, Datagram, Listener, Stream
+from netemu.stack.dhcp6_client import Lease6
 from netemu.stack.lease import Lease
 from netemu.stack.router_discovery import Slaac
 from netemu.wire.address import IPAddress, MacAddress
 
-__all__ = ["CAPABILITIES", "CommandResult", "Guest", "Lease", "PingError", "PingResult", "SlaacGuest", "require"]
+__all__ = ["CAPABILITIES", "CommandResult", "Dhcp6Guest", "Guest", "Lease", "PingError", "PingResult", "SlaacGuest", "require"]
 
 CAPABILITIES = {
     "dhcp4": "leases an address with a DHCP client of its own",
@@ -137,6 +138,14 @@ class SlaacGuest(Guest, Protocol):
 
         Without an answer of a router it is a `NetemuTimeoutError`.
         """
+        ...
+
+
+class Dhcp6Guest(SlaacGuest, Protocol):
+    """A guest that can do `dhcp6`."""
+
+    def dhcp6(self, *, stateless: bool = False, timeout: float = 60.0) -> Lease6:
+        """Lease an IPv6 address, or with `stateless` ask for parameters alone (RFC 8415); returns when it may be used."""
         ...
 
 

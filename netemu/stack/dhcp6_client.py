@@ -19,7 +19,8 @@ is believed if its transaction and client identifier are ours and it has a serve
 half and four fifths of the preferred lifetime (21.4).
 
 What is not done: rapid commit, CONFIRM, several identities, temporary addresses, prefix delegation, reconfiguration,
-authentication, SOL_MAX_RT, the random delay before the first message (18.2.1; it spreads machines that power on together).
+authentication, heeding SOL_MAX_RT and INF_MAX_RT (they are asked for), the random delay before the first message (18.2.1; it
+spreads machines that power on together).
 """
 
 from __future__ import annotations
@@ -45,7 +46,13 @@ _IAID: Final = 1
 _MAX_ADDRESSES: Final = 16  # of a lease; a server that gives more is not followed
 _MOST_PREFERRED: Final = 255  # RFC 8415 18.2.1
 _REFRESH_DEFAULT: Final = 86400  # IRT_DEFAULT, seconds (RFC 8415 7.6)
-_WANTED: Final = (Dhcpv6Option.DNS_SERVERS, Dhcpv6Option.DOMAIN_LIST, Dhcpv6Option.INFORMATION_REFRESH_TIME)
+_WANTED: Final = (Dhcpv6Option.DNS_SERVERS, Dhcpv6Option.DOMAIN_LIST, Dhcpv6Option.SOL_MAX_RT)
+_WANTED_ALONE: Final = (  # of an INFORMATION-REQUEST (RFC 8415 18.2.6)
+    Dhcpv6Option.DNS_SERVERS,
+    Dhcpv6Option.DOMAIN_LIST,
+    Dhcpv6Option.INFORMATION_REFRESH_TIME,
+    Dhcpv6Option.INF_MAX_RT,
+)
 _ELAPSED_UNIT: Final = SECOND // 100  # RFC 8415 21.9
 _ELAPSED_LIMIT: Final = 0xFFFF
 
@@ -226,7 +233,7 @@ class Dhcp6Client:
             self.counters["dhcp6-malformed"] += 1
             return
         expected = _T.ADVERTISE if self.state is _S.SOLICITING else _T.REPLY
-        ours = message.transaction_id == self._transaction and message.client_id in (self._duid, None)
+        ours = message.transaction_id == self._transaction and message.client_id == self._duid
         if self.state not in _MESSAGES or message.message_type != expected or not ours or not message.server_id:
             self.counters["dhcp6-not-ours"] += 1
         elif self.state in _AFTERWARDS:
@@ -288,7 +295,8 @@ class Dhcp6Client:
             identity = IaNa(_IAID, addresses=() if kind is _T.SOLICIT else addresses)
             options.append((Dhcpv6Option.IA_NA, identity.pack()))
         if kind not in (_T.RELEASE, _T.DECLINE):
-            options.append((Dhcpv6Option.ORO, pack_numbers(*_WANTED)))
+            wanted = _WANTED_ALONE if kind is _T.INFORMATION_REQUEST else _WANTED
+            options.append((Dhcpv6Option.ORO, pack_numbers(*wanted)))
         return Dhcpv6(kind, self._transaction, tuple(options))
 
     def _advertised(self, message: Dhcpv6, now: int) -> None:

@@ -27,7 +27,7 @@ _ORIGIN: Final = "dhcp6"
 
 
 class Dhcp6Service:
-    """A client and the addresses it brought. Start, inform and release through `client`, then wake the stack.
+    """A client and the addresses it brought. `begin` its `start` or `inform`, release through `client`, then wake the stack.
 
     `HostError` EADDRINUSE when an application has port 546.
     """
@@ -38,6 +38,14 @@ class Dhcp6Service:
         self._received: deque[bytes] = deque(maxlen=64)
         self._socket = udp.open(CLIENT_PORT)
         self._socket.on_datagram = lambda payload, _source: self._received.append(payload)
+        self._waiting: Callable[[int], None] | None = None
+
+    def begin(self, how: Callable[[int], None], now: int) -> None:
+        """Call `how` with the time as soon as our link-local address is one: a message is sent when its timers begin."""
+        if self._node.addresses.is_usable(self._node.link_local):
+            how(now)
+        else:
+            self._waiting = how
 
     def work(self, now: int) -> None:
         """Do what the client wants done, once our link-local address is one."""
@@ -49,6 +57,9 @@ class Dhcp6Service:
             client.declined(now)
         if not node.addresses.is_usable(node.link_local):
             return
+        if self._waiting is not None:
+            begin, self._waiting = self._waiting, None
+            begin(now)
         for event in client.events():
             match event:
                 case SendDhcp6(message):

@@ -10,6 +10,7 @@ from mutants_tcp import TCP_CLOSE, TCP_DATA, TCP_HANDSHAKE, TCP_URGENT
 from mutants_tftp import TFTP
 from mutants_wire import WIRE_ARP, WIRE_ICMP, WIRE_IPV4
 from mutants_wire6 import WIRE_HEADERS6, WIRE_ICMP6, WIRE_NEIGHBOURS6
+from mutants_wire6_dhcp import WIRE_DHCP6
 from mutants_wire6_nodes import WIRE_ADDRESSES6, WIRE_PATHS6, WIRE_ROUTERS6
 from mutants_wire_dhcp import WIRE_DHCP
 from mutants_wire_dns import WIRE_DNS
@@ -52,6 +53,7 @@ WIRE = (
     *WIRE_PATHS6,
     *WIRE_DHCP,
     *WIRE_DNS,
+    *WIRE_DHCP6,
 )
 
 MUTANTS = {"pytest_netemu.suites.user_network": USER_NETWORK, "pytest_netemu.suites.wire": WIRE}

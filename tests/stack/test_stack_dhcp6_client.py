@@ -80,7 +80,7 @@ def test_four_messages(bench):
     (solicit,) = bench.collect()
     assert (solicit.message_type, solicit.client_id, solicit.server_id, solicit.elapsed_time) == (T.SOLICIT, duid_ll(MAC), None, 0)
     assert solicit.ia_nas == (IaNa(1),)
-    assert set(solicit.requested_options) == {23, 24, 32}
+    assert set(solicit.requested_options) == {23, 24, 82}
     (request,) = bench.answer(solicit, T.ADVERTISE, PREFERENCE=b"\xff")  # 255 is not waited beyond
     assert (request.message_type, request.server_id) == (T.REQUEST, SERVER)
     assert request.ia_nas[0].addresses[0].address == ADDRESS
