@@ -24,7 +24,7 @@ from netemu.guest.protocol import Guest
 from netemu.network import Network
 from netemu.wire.address import BROADCAST_MAC, MacAddress
 from netemu.wire.icmpv4 import IcmpType, Icmpv4
-from pytest_netemu.packet import Layer
+from pytest_netemu.packet import Layer, Packet
 from pytest_netemu.station import LIMITED_BROADCAST, Station
 
 __all__ = ["Wire"]
@@ -62,6 +62,14 @@ class Wire(Station):
         self._barriers += 1
         self.send_icmp(Icmpv4.echo_request(_BARRIER, self._barriers, b""))
         self.expect(Icmpv4, within=_PATIENCE, type=IcmpType.ECHO_REPLY, identifier=_BARRIER, sequence=self._barriers)
+
+    def expect(
+        self, layer: type[Layer], condition: Callable[[Layer], bool] | None = None, *, within: float = 1.0, **fields: object
+    ) -> Packet:
+        """As a station's; a guest on a loaded machine may take longer."""
+        __tracebackhide__ = True
+        patience = _PATIENCE if self.network.clock == "real" else within
+        return super().expect(layer, condition, within=max(within, patience), **fields)
 
     def silence(
         self, layer: type[Layer], condition: Callable[[Layer], bool] | None = None, *, within: float = 2.0, **fields: object
