@@ -18,12 +18,13 @@ from netemu.guest.channel import CHUNK, UNSPECIFIED, WINDOW, Kind, Message, Pipe
 from netemu.io.stream import BufferedStream
 from netemu.net.clock import nanoseconds
 from netemu.net.loop import Loop
-from netemu.net.sockets import DEFAULT_TIMEOUT, StreamSocket
+from netemu.net.sockets import StreamSocket
 from netemu.wire.address import Endpoint, Family, IPAddress
 
 __all__ = ["RemoteDatagram", "RemoteListener", "RemotePing", "RemoteSockets", "RemoteStream"]
 
 _FIRST_HANDLE = 2  # ours are even
+_PATIENCE = 60.0  # seconds for an agent that has greeted: it opens at once, on a crowded machine late
 
 _Say = Callable[[Message], None]
 
@@ -275,8 +276,8 @@ class RemoteSockets:
 
     def _open(self, part: _Answered, kind: Kind, *fields: int) -> None:
         self._ask(part, Message(kind, part.handle, fields))
-        if not self.loop.run_until(lambda: part.settled, self.loop.now() + nanoseconds(DEFAULT_TIMEOUT)):
-            raise NetemuTimeoutError(f"the guest's agent did not open a socket within {DEFAULT_TIMEOUT:g} s")
+        if not self.loop.run_until(lambda: part.settled, self.loop.now() + nanoseconds(_PATIENCE)):
+            raise NetemuTimeoutError(f"the guest's agent did not open a socket within {_PATIENCE:g} s")
         if part.refusal is not None:
             del self._parts[part.handle]
             raise part.refusal

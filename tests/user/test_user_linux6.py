@@ -33,7 +33,7 @@ class Site:
         guest = network.guest("netns", netdev=user)
         assert isinstance(guest, NetnsGuest)
         self.guest = guest
-        self.inside = OsHost(network.loop, name="inside", open_in=guest.namespace.call)  # its sockets
+        self.inside = OsHost(network.loop, name="inside", place=guest.namespace)  # its sockets
         self.wait_for_address()
 
     def wait_for_address(self) -> None:

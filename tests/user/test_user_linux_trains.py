@@ -53,7 +53,7 @@ class Site:
         with self.loop:
             self.host = stack.enter_context(closing(NetnsHost(self.loop, outside, addresses=SERVERS.values())))
             self.user = stack.enter_context(closing(UserNetdev(self.loop, "user", UserOptions(), self.host, Random(1).getrandbits)))
-            self.guest = stack.enter_context(closing(OsHost(self.loop, open_in=inside.call)))
+            self.guest = stack.enter_context(closing(OsHost(self.loop, place=inside)))
         self.tap = stack.enter_context(closing(TapPort(self.loop, inside, INTERFACE)))
         for command in SETUP:
             inside.call(subprocess.run, ["ip", *command.split()], check=True, timeout=ANSWERED)
