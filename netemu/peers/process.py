@@ -1,7 +1,8 @@
 """A program of ours: started in a session of its own, and gone with all its helpers when it is closed.
 
 If the test's process dies first, the kernel sends the program SIGTERM (prctl(2), PR_SET_PDEATHSIG, through setpriv(1)). It does so
-when the thread that started the program ends: start guests in a thread that outlives them.
+when the thread that started the program ends: start guests in a thread that outlives them. A program need not obey, and its helpers
+hear nothing, so a shell waits for the end of a pipe that only we hold: that is our death, and it kills the whole group then.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from netemu.errors import LocalError
 __all__ = ["ProcessGroup", "die_with_us"]
 
 _GRACE = 2.0  # seconds between SIGTERM and SIGKILL
+_HEIR = ("/bin/sh", "-c", 'read -r done || kill -KILL -- "-$1"', "heir")  # told of a good end by a line, of our death by none
 
 
 def die_with_us(arguments: Sequence[str | Path]) -> list[str | Path]:
@@ -55,6 +57,9 @@ class ProcessGroup:
         )
         self.pid = self._process.pid
         self.pidfd = os.pidfd_open(self.pid)
+        self._heir = subprocess.Popen(
+            [*_HEIR, str(self.pid)], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         self._closed = False
 
     def wait(self, timeout: float) -> bool:
@@ -69,6 +74,7 @@ class ProcessGroup:
             self._signal(signal.SIGCONT)  # a stopped program would not hear it
             self.wait(grace)
             self._kill_group()
+            self._heir.communicate(b"\n")
             os.close(self.pidfd)
         return self._process.wait()
 
