@@ -14,6 +14,7 @@ import netemu.network
 from netemu.guest.qemu import QemuGuest
 from netemu.guest.virtualuml import VirtualUmlGuest
 from netemu.peers.root import cache_directory
+from pytest_netemu.conformance import checks, package_of
 from pytest_netemu.platform import Platform
 
 LOADED = (hypothesis, netemu)  # here, so that not each of the inner runs, which forget what they import, loads them again
@@ -139,3 +140,10 @@ def test_every_option_that_is_written_about_is_there(document: str, pytestconfig
 def test_ci_runs_the_readmes_test_command():
     _, test = blocks("README.md", "sh")
     assert (ROOT / ".ci" / "run").read_text().endswith(f"\n{test}")
+
+
+def test_the_readme_counts_the_requirements():
+    text = " ".join((ROOT / "README.md").read_text().split())
+    for wall, words in (("wire", "asks a guest {} things"), ("user-network", "a backend {}, each")):
+        judged = {check.requirement.id for check in checks(package_of(wall))}
+        assert words.format(len(judged)) in text

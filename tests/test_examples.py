@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 LWIP = Path(__file__).parents[1] / "examples" / "lwip"
+README = Path(__file__).parents[1] / "README.md"
 NEEDED = {"gcc": "gcc", "make": "make", "/usr/include/lwip/lwipopts.h": "liblwip-dev"}
 
 # Requirement: what lwIP 2.1.3 does instead.
@@ -80,5 +81,6 @@ def test_lwip_is_judged(said):
     results = [entry for entry in document["results"] if entry["implementation"] == "lwip"]
     differs = {entry["requirement"]: entry["why"] for entry in results if entry["outcome"] in ("fail", "nonstrict", "error")}
     assert differs.keys() == DEVIATIONS.keys(), differs
-    assert sum(entry["outcome"] == "pass" for entry in results) >= 40
+    judged = {entry["requirement"] for entry in results if entry["outcome"] != "unsupported"}
+    assert f"{len(judged - differs.keys())} of the {len(judged)} requirements" in README.read_text()
     assert {entry["clock"] for entry in results} == {"virtual"}
