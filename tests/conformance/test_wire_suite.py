@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import pytest
-from conformance_run import conformance
+from conformance_run import conformance, settled
 
 from netemu.guest.netns import NetnsGuest
 from netemu.guest.uml import UmlGuest
 from pytest_netemu.conformance import checks, package_of
 
 GUESTS = {"netns": NetnsGuest.probe, "uml": UmlGuest.probe}
+
+CLAUSES: dict[str, tuple[str, ...]] = {"netns": (), "uml": ("rfc826", "rfc791", "rfc792", "rfc1122/3.2.2")}
 
 # Requirement: what Linux does instead, and why.
 LINUX = {
@@ -51,9 +53,12 @@ def test_another_run_sees_the_same_frames(tmp_path: Path):
 
 @pytest.mark.parametrize("kind", sorted(GUESTS))
 def test_linux_differs_where_we_know(kind: str, netemu_platform, tmp_path: Path):
+    """All of the wall on this machine's kernel; a part of it on the older one, which has to boot for each check."""
     netemu_platform.require_part("guest", kind, GUESTS[kind])
-    _, document = conformance(tmp_path, "--wall", "wire", "--guest", kind)
+    clauses = CLAUSES[kind]
+    results = settled(tmp_path, "--wall", "wire", "--guest", kind, *(word for name in clauses for word in ("--clause", name)))
     usual = ("pass", "informational", "unsupported")
-    differs = {entry["requirement"]: entry["why"] for entry in document["results"] if entry["outcome"] not in usual}
-    assert differs.keys() == LINUX.keys(), differs
-    assert {entry["implementation"] for entry in document["results"]} == {kind}
+    differs = {entry["requirement"]: entry["why"] for entry in results if entry["outcome"] not in usual}
+    known = {name for name in LINUX if not clauses or name.startswith(clauses)}
+    assert differs.keys() == known, differs
+    assert {entry["implementation"] for entry in results} == {kind}
